@@ -1,0 +1,1 @@
+"""The two programs: `meshd` (serve, answer) and `meshctl` (everything else)."""

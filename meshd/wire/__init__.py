@@ -1,0 +1,1 @@
+"""Outside formats to core types and back, nothing else: no I/O."""
