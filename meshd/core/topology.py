@@ -1,0 +1,125 @@
+"""What people and pipelines decided, at one revision; changed only by what was committed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from meshd.core.model import (
+    Instance,
+    Override,
+    Pop,
+    Prefix,
+    Presence,
+    Range,
+    Record,
+    Service,
+    Zone,
+)
+from meshd.core.ranges import RangeTable
+
+
+class Kind(StrEnum):
+    """The kinds of record, as they are called in keys, documents and on the command line."""
+
+    ZONES = "zones"
+    POPS = "pops"
+    RANGES = "ranges"
+    SERVICES = "services"
+    INSTANCES = "instances"
+    OVERRIDES = "overrides"
+    PRESENCE = "presence"
+
+
+_KIND_OF: Mapping[type[Record], Kind] = {
+    Zone: Kind.ZONES,
+    Pop: Kind.POPS,
+    Range: Kind.RANGES,
+    Service: Kind.SERVICES,
+    Instance: Kind.INSTANCES,
+    Override: Kind.OVERRIDES,
+    Presence: Kind.PRESENCE,
+}
+
+
+def kind_of(record: Record) -> Kind:
+    """The kind of a record."""
+    return _KIND_OF[type(record)]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record as it is from a revision on; None if it is gone."""
+
+    kind: Kind
+    name: str
+    record: Record | None
+
+    @classmethod
+    def put(cls, record: Record) -> "Change":
+        """The change that makes `record` be."""
+        return cls(kind_of(record), record.name, record)
+
+
+def _empty_ranges() -> RangeTable:
+    return RangeTable.build(())
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All records at one revision of one store."""
+
+    store_id: str = ""
+    revision: int = 0
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    pops: Mapping[str, Pop] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    instances: Mapping[str, Instance] = field(default_factory=dict)
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    presence: Mapping[str, Presence] = field(default_factory=dict)
+    ranges: RangeTable = field(default_factory=_empty_ranges)
+
+    @classmethod
+    def load(cls, store_id: str, revision: int, records: Iterable[Record]) -> "Topology":
+        """Make a topology of all records at once."""
+        tables: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
+        ranges: list[Range] = []
+        for record in records:
+            if isinstance(record, Range):
+                ranges.append(record)
+            else:
+                tables[_KIND_OF[type(record)]][record.name] = record
+        del tables[Kind.RANGES]
+        held = {str(kind): table for kind, table in tables.items()}
+        return cls(store_id, revision, ranges=RangeTable.build(ranges), **held)
+
+    def apply(self, changes: Iterable[Change], revision: int) -> "Topology":
+        """The topology after one committed revision."""
+        tables: dict[str, Any] = {}
+        ranges = self.ranges
+        for change in changes:
+            if change.kind is Kind.RANGES:
+                entry = change.record if isinstance(change.record, Range) else None
+                ranges = ranges.changed(Prefix.parse(change.name), entry)
+                continue
+            if change.kind not in tables:
+                tables[change.kind] = dict(getattr(self, change.kind))
+            if change.record is None:
+                tables[change.kind].pop(change.name, None)
+            else:
+                tables[change.kind][change.name] = change.record
+        return replace(self, revision=revision, ranges=ranges, **tables)
+
+    def get(self, kind: Kind, name: str) -> Record | None:
+        """One record, or None."""
+        if kind is Kind.RANGES:
+            return self.ranges.get(Prefix.parse(name))
+        table: Mapping[str, Record] = getattr(self, kind)
+        return table.get(name)
+
+    def records(self, kind: Kind) -> Iterable[Record]:
+        """All records of a kind."""
+        if kind is Kind.RANGES:
+            return self.ranges
+        table: Mapping[str, Record] = getattr(self, kind)
+        return table.values()
