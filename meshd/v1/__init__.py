@@ -1,0 +1,1 @@
+"""Generated from protos/meshd/v1 by `make proto`; never edited."""

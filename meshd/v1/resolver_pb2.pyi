@@ -1,0 +1,135 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ResolveRequest(_message.Message):
+    __slots__ = ("name", "client")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    client: str
+    def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("instance", "version", "pop", "addresses", "port", "tier", "weight", "in_set")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    IN_SET_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    version: str
+    pop: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    port: int
+    tier: int
+    weight: int
+    in_set: bool
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., tier: _Optional[int] = ..., weight: _Optional[int] = ..., in_set: _Optional[bool] = ...) -> None: ...
+
+class ResolveResponse(_message.Message):
+    __slots__ = ("status", "endpoints", "ttl_s", "scope", "revision")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    TTL_S_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
+    ttl_s: int
+    scope: int
+    revision: int
+    def __init__(self, status: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., scope: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("name", "client")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    client: str
+    def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
+
+class ExplainedInstance(_message.Message):
+    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    HEADROOM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    IN_SET_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    version: str
+    pop: str
+    verdict: str
+    capacity: float
+    load: float
+    headroom: float
+    weight: int
+    place: int
+    tier: int
+    cost: float
+    in_set: bool
+    excluded: str
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FROM_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    KEY_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    TTL_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_REASON_FIELD_NUMBER: _ClassVar[int]
+    TTL_MIN_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_MAX_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_HEADROOM_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    name: str
+    client: str
+    revision: int
+    zone: str
+    service: str
+    ranges: _containers.RepeatedScalarFieldContainer[str]
+    range: str
+    pop: str
+    selector: str
+    selector_from: str
+    arm: str
+    bucket: int
+    key_length: int
+    scope: int
+    instances: _containers.RepeatedCompositeFieldContainer[ExplainedInstance]
+    ttl_s: int
+    ttl_reason: str
+    ttl_min_s: int
+    ttl_max_s: int
+    ttl_headroom: float
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, status: _Optional[str] = ..., name: _Optional[str] = ..., client: _Optional[str] = ..., revision: _Optional[int] = ..., zone: _Optional[str] = ..., service: _Optional[str] = ..., ranges: _Optional[_Iterable[str]] = ..., range: _Optional[str] = ..., pop: _Optional[str] = ..., selector: _Optional[str] = ..., selector_from: _Optional[str] = ..., arm: _Optional[str] = ..., bucket: _Optional[int] = ..., key_length: _Optional[int] = ..., scope: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[ExplainedInstance, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., ttl_reason: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., ttl_headroom: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,256 @@
+from meshd.v1 import records_pb2 as _records_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetRequest(_message.Message):
+    __slots__ = ("kinds", "name")
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    name: str
+    def __init__(self, kinds: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetResponse(_message.Message):
+    __slots__ = ("revision", "records", "signals", "verdicts")
+    class SignalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Signal
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Signal, _Mapping]] = ...) -> None: ...
+    class VerdictsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    records: _containers.RepeatedCompositeFieldContainer[_records_pb2.Record]
+    signals: _containers.MessageMap[str, Signal]
+    verdicts: _containers.ScalarMap[str, str]
+    def __init__(self, revision: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Mapping[str, Signal]] = ..., verdicts: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PlanRequest(_message.Message):
+    __slots__ = ("document",)
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    document: str
+    def __init__(self, document: _Optional[str] = ...) -> None: ...
+
+class PlannedEdit(_message.Message):
+    __slots__ = ("kind", "name", "action", "before", "after")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    action: str
+    before: str
+    after: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., action: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("service", "pop", "set_changes", "first_changes")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    SET_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pop: str
+    set_changes: float
+    first_changes: float
+    def __init__(self, service: _Optional[str] = ..., pop: _Optional[str] = ..., set_changes: _Optional[float] = ..., first_changes: _Optional[float] = ...) -> None: ...
+
+class PlanResponse(_message.Message):
+    __slots__ = ("revision", "edits", "moves", "unsafe", "notes")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    UNSAFE_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    edits: _containers.RepeatedCompositeFieldContainer[PlannedEdit]
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    unsafe: _containers.RepeatedScalarFieldContainer[str]
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[PlannedEdit, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., unsafe: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("document", "revision", "force", "author")
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    document: str
+    revision: int
+    force: bool
+    author: str
+    def __init__(self, document: _Optional[str] = ..., revision: _Optional[int] = ..., force: _Optional[bool] = ..., author: _Optional[str] = ...) -> None: ...
+
+class ApplyResponse(_message.Message):
+    __slots__ = ("revision", "plan")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    plan: PlanResponse
+    def __init__(self, revision: _Optional[int] = ..., plan: _Optional[_Union[PlanResponse, _Mapping]] = ...) -> None: ...
+
+class Edit(_message.Message):
+    __slots__ = ("kind", "name", "record")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    record: _records_pb2.Record
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., record: _Optional[_Union[_records_pb2.Record, _Mapping]] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("edits", "author", "what", "force")
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    edits: _containers.RepeatedCompositeFieldContainer[Edit]
+    author: str
+    what: str
+    force: bool
+    def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., author: _Optional[str] = ..., what: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class CommitResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("limit", "before")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    before: int
+    def __init__(self, limit: _Optional[int] = ..., before: _Optional[int] = ...) -> None: ...
+
+class AuditEdit(_message.Message):
+    __slots__ = ("kind", "name", "before", "after")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    before: _records_pb2.Record
+    after: _records_pb2.Record
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., before: _Optional[_Union[_records_pb2.Record, _Mapping]] = ..., after: _Optional[_Union[_records_pb2.Record, _Mapping]] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("revision", "at_unix_s", "who", "what", "edits")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    AT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    at_unix_s: float
+    who: str
+    what: str
+    edits: _containers.RepeatedCompositeFieldContainer[AuditEdit]
+    def __init__(self, revision: _Optional[int] = ..., at_unix_s: _Optional[float] = ..., who: _Optional[str] = ..., what: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[AuditEdit, _Mapping]]] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
+
+class Signal(_message.Message):
+    __slots__ = ("load", "verdict")
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    load: float
+    verdict: str
+    def __init__(self, load: _Optional[float] = ..., verdict: _Optional[str] = ...) -> None: ...
+
+class SignalChange(_message.Message):
+    __slots__ = ("instance", "signal")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    signal: Signal
+    def __init__(self, instance: _Optional[str] = ..., signal: _Optional[_Union[Signal, _Mapping]] = ...) -> None: ...
+
+class FollowRequest(_message.Message):
+    __slots__ = ("node", "store_id", "revision")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    store_id: str
+    revision: int
+    def __init__(self, node: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class FollowResponse(_message.Message):
+    __slots__ = ("begin", "part", "end", "changes", "beat")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
+    begin: SnapshotBegin
+    part: SnapshotPart
+    end: SnapshotEnd
+    changes: Changes
+    beat: Beat
+    def __init__(self, begin: _Optional[_Union[SnapshotBegin, _Mapping]] = ..., part: _Optional[_Union[SnapshotPart, _Mapping]] = ..., end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., changes: _Optional[_Union[Changes, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ...) -> None: ...
+
+class SnapshotBegin(_message.Message):
+    __slots__ = ("store_id", "revision")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    store_id: str
+    revision: int
+    def __init__(self, store_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class SnapshotPart(_message.Message):
+    __slots__ = ("records", "signals")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[_records_pb2.Record]
+    signals: _containers.RepeatedCompositeFieldContainer[SignalChange]
+    def __init__(self, records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[SignalChange, _Mapping]]] = ...) -> None: ...
+
+class SnapshotEnd(_message.Message):
+    __slots__ = ("records", "signals")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    signals: int
+    def __init__(self, records: _Optional[int] = ..., signals: _Optional[int] = ...) -> None: ...
+
+class Changes(_message.Message):
+    __slots__ = ("revision", "edits", "signals")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    edits: _containers.RepeatedCompositeFieldContainer[Edit]
+    signals: _containers.RepeatedCompositeFieldContainer[SignalChange]
+    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[SignalChange, _Mapping]]] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
