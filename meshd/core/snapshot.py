@@ -47,7 +47,7 @@ def _distance(one: Pop | None, other: Pop) -> float:
 class ServiceView:
     """One service with its members as judged now, and memos of what follows from them."""
 
-    __slots__ = ("_keys", "_ladders", "_policy_keys", "channels", "members", "pops", "replies",
+    __slots__ = ("_keys", "_ladders", "channels", "members", "policy_keys", "pops", "replies",
                  "salt", "service", "versions")  # fmt: skip
 
     def __init__(
@@ -63,15 +63,16 @@ class ServiceView:
         self.replies: dict[Any, dict[int, Any]] = {}
         self._ladders: dict[tuple[str | None, Arm], Ladder] = {}
         self._keys: dict[tuple[str | None, object], int] = {}
-        self._policy_keys: dict[Policy, int] = {}
+        # Policy -> its small number, as `policy_key` gave it out.
+        self.policy_keys: dict[Policy, int] = {}
 
     def policy_key(self, policy: Policy) -> int:
         """A small number, equal for policies that this service cannot tell apart."""
-        key = self._policy_keys.get(policy)
+        key = self.policy_keys.get(policy)
         if key is None:
             told_apart = (policy.pop, policy.selectors.get(self.service.name))
             key = self._keys.setdefault(told_apart, len(self._keys))
-            self._policy_keys[policy] = key
+            self.policy_keys[policy] = key
         return key
 
     def ladder(self, pop: str | None, arm: Arm) -> Ladder:

@@ -1,0 +1,150 @@
+"""Many datagrams in one system call: recvmmsg and sendmmsg through ctypes (Linux).
+
+The reply to a datagram goes out with the same name and control block that it came with, so a
+socket bound to a wildcard answers from the address that was asked (IP_PKTINFO, ip(7)).
+"""
+
+import ctypes
+import socket
+from collections.abc import Callable
+
+BATCH = 64
+_PACKET = 4096
+_NAME = 28
+_CONTROL = 64
+_MSG_DONTWAIT = 0x40
+
+# Called with the packet, IP version and source address as a number; None means silence.
+Answer = Callable[[bytes, int, int], bytes | None]
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+
+
+class _Msghdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.c_void_p),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Mmsghdr(ctypes.Structure):
+    _fields_ = (("hdr", _Msghdr), ("len", ctypes.c_uint32))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# Offsets in 32-bit and 64-bit words of one header, for plain memory views: attribute access
+# through ctypes would cost more than the rest of an answer.
+_WORDS = ctypes.sizeof(_Mmsghdr) // 4
+_LONGS = ctypes.sizeof(_Mmsghdr) // 8
+_NAMELEN = _Msghdr.namelen.offset // 4
+_CONTROLLEN = _Msghdr.controllen.offset // 8
+_LEN = _Mmsghdr.len.offset // 4
+
+
+class _Block:
+    """`BATCH` message headers over one stretch of packet memory."""
+
+    def __init__(self, names: ctypes.Array[ctypes.c_char], controls: ctypes.Array[ctypes.c_char]):
+        self.packets = ctypes.create_string_buffer(BATCH * _PACKET)
+        self.iovecs = (_Iovec * BATCH)()
+        self.headers = (_Mmsghdr * BATCH)()
+        for at in range(BATCH):
+            self.iovecs[at].base = ctypes.addressof(self.packets) + at * _PACKET
+            self.iovecs[at].len = _PACKET
+            header = self.headers[at].hdr
+            header.name = ctypes.addressof(names) + at * _NAME
+            header.namelen = _NAME
+            header.iov = ctypes.addressof(self.iovecs[at])
+            header.iovlen = 1
+            header.control = ctypes.addressof(controls) + at * _CONTROL
+        self.bytes = memoryview(self.packets).cast("B")
+        self.words = memoryview(self.headers).cast("B").cast("I")
+        self.longs = memoryview(self.headers).cast("B").cast("Q")
+        self.lengths = memoryview(self.iovecs).cast("B").cast("Q")
+
+
+class UdpBatch:
+    """Reads what waits on a UDP socket, answers it, and sends all replies at once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        names = ctypes.create_string_buffer(BATCH * _NAME)
+        controls = ctypes.create_string_buffer(BATCH * _CONTROL)
+        self._names = memoryview(names).cast("B")
+        self._in = _Block(names, controls)
+        self._out = _Block(names, controls)
+        self._is_v6 = sock.family == socket.AF_INET6
+        self._control = _CONTROL if want_packet_info(sock) else 0
+
+    def serve(self, answer: Answer) -> int:
+        """Answer one batch; returns how many packets were read. A packet's error is its own."""
+        count = self._receive()
+        ready = 0
+        for at in range(count):
+            reply = self._answer_one(at, answer)
+            if reply is None:
+                # Runs of replies are sent together; silence ends a run.
+                self._send(ready, at)
+                ready = at + 1
+        self._send(ready, count)
+        return count
+
+    def _receive(self) -> int:
+        words, longs, control = self._in.words, self._in.longs, self._control
+        for at in range(BATCH):
+            words[at * _WORDS + _NAMELEN] = _NAME
+            longs[at * _LONGS + _CONTROLLEN] = control
+        headers = self._in.headers
+        count: int = _libc.recvmmsg(self._fd, headers, BATCH, _MSG_DONTWAIT, None)
+        return max(count, 0)
+
+    def _answer_one(self, at: int, answer: Answer) -> int | None:
+        source, out = self._in, self._out
+        length = source.words[at * _WORDS + _LEN]
+        start = at * _PACKET
+        packet = bytes(source.bytes[start : start + length])
+        name = at * _NAME
+        if self._is_v6:
+            address = int.from_bytes(self._names[name + 8 : name + 24], "big")
+            mapped = address >> 32 == 0xFFFF
+            reply = (
+                answer(packet, 4, address & 0xFFFFFFFF) if mapped else answer(packet, 6, address)
+            )
+        else:
+            reply = answer(packet, 4, int.from_bytes(self._names[name + 4 : name + 8], "big"))
+        if reply is None:
+            return None
+        size = len(reply)
+        out.bytes[start : start + size] = reply
+        out.lengths[2 * at + 1] = size
+        out.words[at * _WORDS + _NAMELEN] = source.words[at * _WORDS + _NAMELEN]
+        out.longs[at * _LONGS + _CONTROLLEN] = source.longs[at * _LONGS + _CONTROLLEN]
+        return size
+
+    def _send(self, begin: int, end: int) -> None:
+        while begin < end:
+            first = ctypes.byref(self._out.headers, begin * ctypes.sizeof(_Mmsghdr))
+            sent = _libc.sendmmsg(self._fd, first, end - begin, _MSG_DONTWAIT)
+            # A datagram that cannot be sent (full buffer, unreachable) is dropped, as UDP may.
+            begin += max(sent, 1)
+
+
+def want_packet_info(sock: socket.socket) -> bool:
+    """Ask for the local address of each datagram if the socket is bound to a wildcard."""
+    host = sock.getsockname()[0]
+    if host not in ("0.0.0.0", "::"):
+        return False
+    if sock.family == socket.AF_INET:
+        # IP_PKTINFO is 8 on Linux; the socket module of 3.11 does not name it.
+        sock.setsockopt(socket.IPPROTO_IP, 8, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    return True

@@ -1,0 +1,180 @@
+"""The bridge: PowerDNS's remote backend on a unix socket. It looks up and reports, nothing else."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from meshd.answerer.state import State
+from meshd.core.errors import Malformed
+from meshd.core.resolve import Answer, Client, Status, resolve
+from meshd.core.rrsets import rrsets_of
+from meshd.core.snapshot import Snapshot
+from meshd.wire import remote
+
+log = logging.getLogger(__name__)
+
+# Whole request lines with their replies, kept until the next swap.
+_MAX_LINES = 50_000
+# Rows of one service, by spot, policy and bucket.
+_MAX_ROWS = 200_000
+
+Rows = list[tuple[str, str]]
+
+
+class Bridge:
+    """Turns request lines into reply lines, from the state's snapshot."""
+
+    def __init__(self, state: State, ecs_from: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._state = state
+        self._ecs_from = [
+            (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
+        ]
+        self._lines: dict[bytes, bytes] = {}
+        self._stored = 0
+        self._methods: Mapping[str, Callable[[Snapshot, Mapping[str, Any]], str]] = {
+            "lookup": self._lookup,
+            "getAllDomains": self._all_domains,
+            "getDomainInfo": self._domain_info,
+            "getAllDomainMetadata": lambda snapshot, parameters: "{}",
+            "getDomainMetadata": lambda snapshot, parameters: "[]",
+        }
+        state.on_swap(self._lines.clear)
+
+    def reply(self, line: bytes) -> bytes:
+        """The reply to one request line; failures are replies without `result`."""
+        known = self._lines.get(line)
+        if known is not None:
+            return known
+        try:
+            made = self._reply(line)
+        except Malformed as error:
+            return remote.failure(str(error))
+        except Exception as error:
+            log.exception("no reply to a request: line=%r", line[:500])
+            return remote.failure(f"internal error: {type(error).__name__}")
+        if len(self._lines) >= _MAX_LINES:
+            self._lines.clear()
+        self._lines[line] = made
+        return made
+
+    def _reply(self, line: bytes) -> bytes:
+        request = remote.parse_request(line)
+        if request.method == "initialize":
+            return remote.reply("true")
+        method = self._methods.get(request.method)
+        if method is None:
+            # AXFR, DNSSEC keys, updates: not here, and `false` says so.
+            return remote.reply("false")
+        snapshot = self._state.snapshot
+        if snapshot is None:
+            raise Malformed("no topology yet")
+        return remote.reply(method(snapshot, request.parameters))
+
+    def _all_domains(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
+        serial = snapshot.topology.revision
+        zones = snapshot.topology.zones.values()
+        if not zones:
+            # An empty list would make PowerDNS refuse every zone until its next refresh.
+            raise Malformed("no zones yet")
+        return json.dumps([remote.domain_info(zone, serial) for zone in zones])
+
+    def _domain_info(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
+        zone = snapshot.directory.zones.get(remote.zone_name(parameters))
+        if zone is None:
+            return "false"
+        return json.dumps(remote.domain_info(zone, snapshot.topology.revision))
+
+    def _lookup(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
+        lookup = remote.parse_lookup(parameters)
+        client = lookup.real_remote
+        if lookup.remote is not None and not self._trusts(lookup.remote):
+            client = lookup.remote
+        answer = resolve(snapshot, lookup.name, client)
+        if answer.status is Status.NOT_READY:
+            raise Malformed("no instance is ready and the service does not fail open")
+        rows = self._rows(snapshot, answer, lookup.name)
+        name = json.dumps(lookup.qname)
+        scope = 0
+        if answer.choice is not None:
+            # Even where all clients get the same: unscoped rows would be cached past a change.
+            scope = max(1, answer.scope)
+        wanted = [row % (name, scope) for kind, row in rows if lookup.qtype in ("ANY", kind)]
+        return "[" + ",".join(wanted) + "]"
+
+    def _trusts(self, client: Client) -> bool:
+        version, address, _ = client
+        return any(v == version and low <= address <= high for v, low, high in self._ecs_from)
+
+    def _rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> Rows:
+        """The rows at a name, remembered in the service's view if they are a service's."""
+        place, view, locus = answer.place, answer.view, answer.locus
+        if place is None or answer.status is not Status.FOUND:
+            return []
+        if view is None or locus is None or place.zone_wire == name or place.wildcard:
+            return self._make_rows(snapshot, answer, name)
+        known = view.replies.setdefault(("rows", name), {})
+        key = view.policy_key(locus.policy) << 10 | locus.bucket
+        rows: Rows | None = known.get(key)
+        if rows is None:
+            self._stored += 1
+            if self._stored > _MAX_ROWS:
+                self._stored = 0
+                view.replies.clear()
+            rows = known[key] = self._make_rows(snapshot, answer, name)
+        return rows
+
+    def _make_rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> Rows:
+        assert answer.place is not None, "only names that exist have rows"
+        zone = answer.place.zone
+        rows = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
+        return rows or [remote.empty_template(zone, zone.negative_ttl_s)]
+
+
+class BridgeServer:
+    """Serves the bridge on a listening unix socket."""
+
+    def __init__(self, sock: socket.socket, bridge: Bridge) -> None:
+        self._sock = sock
+        self._bridge = bridge
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            lambda: _Connection(self._bridge), sock=self._sock
+        )
+
+    def stop(self) -> None:
+        """Accept no more."""
+        if self._server is not None:
+            self._server.close()
+
+
+class _Connection(asyncio.Protocol):
+    """One connection of PowerDNS: a line in, exactly one line out, in order."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport), "a stream"
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None, "asyncio calls connection_made first"
+        lines = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > remote.MAX_LINE:
+            log.warning("bridge: a line of more than %d bytes, closed", remote.MAX_LINE)
+            self._transport.close()
+            return
+        replies = [self._bridge.reply(line) for line in lines if line]
+        if replies:
+            self._transport.write(b"".join(replies))

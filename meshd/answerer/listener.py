@@ -1,0 +1,107 @@
+"""The DNS listener: UDP in batches, TCP as RFC 7766 wants it."""
+
+import asyncio
+import logging
+import socket
+from ipaddress import ip_address
+
+from meshd.answerer.batch import BATCH, UdpBatch
+from meshd.answerer.replies import Replier
+
+log = logging.getLogger(__name__)
+
+# Batches answered before other tasks of the loop get their turn.
+_BATCHES_A_TURN = 4
+_TCP_IDLE_S = 15.0
+_TCP_CONNECTIONS = 512
+
+
+class UdpListener:
+    """Answers the packets of one UDP socket from the event loop."""
+
+    def __init__(self, sock: socket.socket, replier: Replier) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._batch = UdpBatch(sock)
+        self._replier = replier
+        self.answered = 0
+        self.failed = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer from now on."""
+        loop.add_reader(self._sock.fileno(), self._ready)
+
+    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer no more."""
+        loop.remove_reader(self._sock.fileno())
+
+    def _ready(self) -> None:
+        for _ in range(_BATCHES_A_TURN):
+            count = self._batch.serve(self._answer)
+            self.answered += count
+            if count < BATCH:
+                break
+
+    def _answer(self, packet: bytes, version: int, address: int) -> bytes | None:
+        try:
+            return self._replier.reply_udp(packet, version, address)
+        except Exception:
+            self.failed += 1
+            log.exception("no reply to a packet: packet=%s", packet.hex())
+            return None
+
+
+class TcpListener:
+    """Answers DNS over TCP: several questions a connection, idle ones are closed."""
+
+    def __init__(self, sock: socket.socket, replier: Replier) -> None:
+        self._sock = sock
+        self._replier = replier
+        self._open = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        self._server = await asyncio.start_server(self._serve, sock=self._sock)
+
+    def stop(self) -> None:
+        """Accept no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= _TCP_CONNECTIONS:
+            writer.close()
+            return
+        self._open += 1
+        try:
+            source = ip_address(writer.get_extra_info("peername")[0].partition("%")[0])
+            source = getattr(source, "ipv4_mapped", None) or source
+            while await self._one(reader, writer, (source.version, int(source))):
+                pass
+        except (OSError, EOFError, TimeoutError):
+            # The peer went away or fell silent: nothing is owed.
+            return
+        except Exception:
+            log.exception("a TCP connection failed")
+        finally:
+            self._open -= 1
+            writer.close()
+
+    async def _one(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        source: tuple[int, int],
+    ) -> bool:
+        """One message in, its reply out; a whole message must come within the idle time."""
+        async with asyncio.timeout(_TCP_IDLE_S):
+            size = int.from_bytes(await reader.readexactly(2), "big")
+            packet = await reader.readexactly(size)
+            reply = self._replier.reply_tcp(packet, *source)
+            if reply is None:
+                return False
+            # Length and message in one write (RFC 7766 8).
+            writer.write(len(reply).to_bytes(2, "big") + reply)
+            await writer.drain()
+        return True

@@ -1,0 +1,139 @@
+"""From a packet and its source to a reply: what is remembered, else parse, resolve and encode."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from meshd.answerer.fast import Remembered, Reply, Scope
+from meshd.answerer.state import State
+from meshd.core.resolve import Answer, Client, Status, resolve
+from meshd.core.rrsets import RRset, Type, additional_of, rrsets_of, soa_of
+from meshd.core.snapshot import Snapshot
+from meshd.wire.dns import (
+    Body,
+    Query,
+    Rcode,
+    assemble,
+    encode_rrset,
+    negative_soa,
+    parse_query,
+    udp_limit,
+)
+
+Network = IPv4Network | IPv6Network
+
+# RFC 8482 4.2: one HINFO of "RFC8482" is the whole answer to ANY.
+_ANY_HEAD = b"\xc0\x0c\x00\x0d\x00\x01"
+_ANY_RDATA = b"\x07RFC8482\x00"
+
+
+def _error(rcode: Rcode) -> Body:
+    return Body(rcode, 0, 0, b"", aa=False)
+
+
+class Replier:
+    """Answers packets from the state's snapshot."""
+
+    def __init__(self, state: State, ecs_from: Sequence[Network]) -> None:
+        self._state = state
+        self._ecs_from = [
+            (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
+        ]
+        self._remembered = Remembered()
+        state.on_swap(self._renew)
+
+    def _renew(self) -> None:
+        if self._state.snapshot is not None:
+            self._remembered.renew(self._state.snapshot.topology.ranges)
+
+    def trusts(self, version: int, address: int) -> bool:
+        """True if this source may name another client by ECS."""
+        for trusted, low, high in self._ecs_from:
+            if low <= address <= high and trusted == version:
+                return True
+        return False
+
+    def reply_udp(self, data: bytes, version: int, address: int) -> bytes | None:
+        """The reply to a UDP packet from a source, or None where silence is due."""
+        trusted = self.trusts(version, address)
+        try:
+            made = self._remembered.plain(data, version, address, trusted)
+        except IndexError:
+            # Cut short: the full way says what is due.
+            made = None
+        return made or self._reply(data, version, address, None)
+
+    def reply_tcp(self, data: bytes, version: int, address: int) -> bytes | None:
+        """The reply to one message of a TCP connection, or None where silence is due."""
+        return self._reply(data, version, address, 65535)
+
+    def _reply(self, data: bytes, version: int, address: int, limit: int | None) -> bytes | None:
+        query = parse_query(data)
+        if query is None:
+            return None
+        limit = limit or udp_limit(query)
+        snapshot = self._state.snapshot
+        if query.error:
+            return assemble(query, _error(query.error), 0, limit)
+        if query.qclass != 1:
+            return assemble(query, _error(Rcode.REFUSED), 0, limit)
+        if snapshot is None:
+            return assemble(query, _error(Rcode.SERVFAIL), 0, limit)
+        ecs = query.edns.ecs if query.edns else None
+        by_ecs = ecs is not None and self.trusts(version, address)
+        client = ecs.client if ecs and by_ecs else Client(version, address, _bits(version))
+        answer = resolve(snapshot, query.name, client)
+        body = _body(snapshot, answer, query)
+        if client is not None:
+            self._remember(answer, query, body)
+        return assemble(query, body, answer.scope if by_ecs else 0, limit)
+
+    def _remember(self, answer: Answer, query: Query, body: Body) -> None:
+        """Keep replies of service names; those of wildcards would be without number."""
+        view, locus, choice, spot = answer.view, answer.locus, answer.choice, answer.spot
+        if view is None or locus is None or choice is None or spot is None or body.rcode:
+            return
+        if answer.place is None or answer.place.wildcard:
+            return
+        # With the zone's serial in it, a reply lasts only as long as the revision.
+        lasting = not body.authority and query.qtype != Type.SOA
+        key = view.policy_key(locus.policy) << 10 | locus.bucket
+        scope = Scope(choice.is_keyed and not spot.is_fixed, not spot.is_fixed)
+        slot_key = query.name + query.question[-4:]
+        self._remembered.keep(slot_key, view, key, Reply.of(body, scope), lasting)
+
+
+def _bits(version: int) -> int:
+    return 32 if version == 4 else 128
+
+
+def _body(snapshot: Snapshot, answer: Answer, query: Query) -> Body:
+    """The sections that an answer makes for the type asked."""
+    if answer.place is None:
+        return _error(Rcode.REFUSED)
+    if answer.status is Status.NOT_READY:
+        return _error(Rcode.SERVFAIL)
+    rrsets = rrsets_of(snapshot, answer, query.name)
+    if query.qtype == Type.ANY and rrsets:
+        ttl = min(rrset.ttl for rrset in rrsets).to_bytes(4, "big")
+        size = len(_ANY_RDATA).to_bytes(2, "big")
+        return Body(Rcode.NOERROR, 1, 0, _ANY_HEAD + ttl + size + _ANY_RDATA)
+    wanted = [rrset for rrset in rrsets if rrset.type == query.qtype]
+    if wanted:
+        return _positive(wanted, additional_of(answer, wanted))
+    soa = soa_of(answer.place.zone, snapshot.topology.revision)
+    authority = negative_soa(soa, answer.place.zone_wire, query.name)
+    rcode = Rcode.NXDOMAIN if answer.status is Status.NO_NAME else Rcode.NOERROR
+    return Body(rcode, 0, 1, encode_rrset(authority)[1])
+
+
+def _positive(wanted: Sequence[RRset], additional: Sequence[RRset]) -> Body:
+    answers = [encode_rrset(rrset) for rrset in wanted]
+    extras = [encode_rrset(rrset) for rrset in additional]
+    return Body(
+        Rcode.NOERROR,
+        sum(count for count, _ in answers),
+        0,
+        b"".join(data for _, data in answers),
+        b"".join(data for _, data in extras),
+        sum(count for count, _ in extras),
+    )
