@@ -240,14 +240,16 @@ class SnapshotEnd(_message.Message):
     def __init__(self, records: _Optional[int] = ..., signals: _Optional[int] = ...) -> None: ...
 
 class Changes(_message.Message):
-    __slots__ = ("revision", "edits", "signals")
+    __slots__ = ("revision", "edits", "signals", "all_signals")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    ALL_SIGNALS_FIELD_NUMBER: _ClassVar[int]
     revision: int
     edits: _containers.RepeatedCompositeFieldContainer[Edit]
     signals: _containers.RepeatedCompositeFieldContainer[SignalChange]
-    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[SignalChange, _Mapping]]] = ...) -> None: ...
+    all_signals: bool
+    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[SignalChange, _Mapping]]] = ..., all_signals: _Optional[bool] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("revision",)

@@ -1,0 +1,123 @@
+"""The one mutable cell of a core, and the feed of what changed in it.
+
+All swaps happen in one task (main.py). Whoever follows gets the snapshot of one moment and
+every change after it: both are taken without an await between.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from meshd.core.errors import Unavailable
+from meshd.core.signals import Signal
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Change
+from meshd.v1.topology_pb2 import FollowResponse
+from meshd.wire.follow import changes_event
+
+# Revisions kept so that a follower that was away can go on without a whole snapshot.
+_HISTORY = 2000
+# Events that a follower may lag behind before it is sent away to begin anew.
+_FEED_BOUND = 4000
+
+
+class Feed:
+    """What one follower has still to be sent; overruns instead of growing."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[FollowResponse] = asyncio.Queue(_FEED_BOUND)
+        self.overrun = False
+
+    def put(self, event: FollowResponse) -> None:
+        """Add an event, or mark the feed as overrun."""
+        try:
+            self.queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.overrun = True
+
+
+class State:
+    """Holds the snapshot; `advance` replaces it and feeds those who follow."""
+
+    def __init__(self, snapshot: Snapshot, guard: int) -> None:
+        self.snapshot = snapshot
+        # Revision of the last topology commit; writers must name it (wire/records.py).
+        self.guard = guard
+        self._feeds: set[Feed] = set()
+        self._history: deque[FollowResponse] = deque(maxlen=_HISTORY)
+        self._moved = asyncio.Event()
+
+    def replace(self, snapshot: Snapshot, guard: int) -> None:
+        """Take a snapshot that does not follow from the last; all followers begin anew."""
+        self.snapshot, self.guard = snapshot, guard
+        self._history.clear()
+        for feed in self._feeds:
+            feed.overrun = True
+        self._wake()
+
+    def advance(
+        self,
+        changes: Sequence[Change],
+        revision: int,
+        signals: Mapping[str, Signal | None],
+        guard: int | None = None,
+    ) -> None:
+        """Apply one committed revision, or new signals, or both."""
+        self.snapshot = self.snapshot.advance(changes, revision, signals)
+        self.guard = guard or self.guard
+        event = changes_event(revision, changes, signals)
+        if event.changes.edits:
+            self._history.append(event)
+        for feed in self._feeds:
+            feed.put(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def follow(self) -> Feed:
+        """A feed of everything after the snapshot of this moment."""
+        feed = Feed()
+        self._feeds.add(feed)
+        return feed
+
+    def unfollow(self, feed: Feed) -> None:
+        """Feed no more."""
+        self._feeds.discard(feed)
+
+    @property
+    def followers(self) -> int:
+        """How many follow now."""
+        return len(self._feeds)
+
+    def since(self, store_id: str, revision: int) -> Sequence[FollowResponse] | None:
+        """The changes after a revision, or None if only a whole snapshot will do."""
+        topology = self.snapshot.topology
+        if store_id != topology.store_id or revision > topology.revision:
+            return None
+        if revision == topology.revision:
+            return ()
+        missed = [event for event in self._history if event.changes.revision > revision]
+        # Revisions that changed no record have no event, so the oldest kept must reach back.
+        if not self._history or self._history[0].changes.revision > revision:
+            return None
+        return missed
+
+    async def reached(self, revision: int, timeout_s: float = 2.0) -> None:
+        """Wait until a committed revision came back by the store's follow; Unavailable if late."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.snapshot.topology.revision < revision:
+                    await self._moved.wait()
+        except TimeoutError:
+            raise Unavailable(
+                f"written as revision {revision}, but this core has not caught up"
+            ) from None
+
+    def __repr__(self) -> str:
+        topology = self.snapshot.topology
+        return (
+            f"<State: revision {topology.revision}, {len(topology.services)} services, "
+            f"{len(topology.instances)} instances, {self.followers} followers>"
+        )

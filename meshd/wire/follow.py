@@ -1,0 +1,131 @@
+"""The Follow stream, sent by cores and kept on disk by answerers: a snapshot, then changes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import TypeVar
+
+from meshd.core.errors import Malformed
+from meshd.core.model import Record
+from meshd.core.signals import Signal
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Change, Kind, Topology
+from meshd.v1.topology_pb2 import (
+    Beat,
+    Changes,
+    FollowResponse,
+    SnapshotBegin,
+    SnapshotEnd,
+    SnapshotPart,
+)
+from meshd.wire.messages import (
+    change_from_message,
+    change_to_message,
+    record_from_message,
+    record_to_message,
+    signal_from_message,
+    signal_to_message,
+)
+
+# Small enough that making or reading a part holds nobody up for more than some milliseconds.
+PART_RECORDS = 250
+
+_T = TypeVar("_T")
+
+
+def snapshot_events(snapshot: Snapshot) -> Iterator[FollowResponse]:
+    """A snapshot as a sequence of events, Ranges in the order of their prefixes."""
+    topology = snapshot.topology
+    begin = SnapshotBegin(store_id=topology.store_id, revision=topology.revision)
+    yield FollowResponse(begin=begin)
+    records = chain.from_iterable(topology.records(kind) for kind in Kind)
+    count = 0
+    for part in _parts(records):
+        count += len(part)
+        yield FollowResponse(part=SnapshotPart(records=map(record_to_message, part)))
+    for signals in _parts(snapshot.signals.items()):
+        made = [signal_to_message(*item) for item in signals]
+        yield FollowResponse(part=SnapshotPart(signals=made))
+    yield FollowResponse(end=SnapshotEnd(records=count, signals=len(snapshot.signals)))
+
+
+def _parts(items: Iterable[_T]) -> Iterator[Sequence[_T]]:
+    source = iter(items)
+    while part := tuple(islice(source, PART_RECORDS)):
+        yield part
+
+
+def changes_event(
+    revision: int,
+    changes: Sequence[Change] = (),
+    signals: Mapping[str, Signal | None] | None = None,
+    *,
+    all_signals: bool = False,
+) -> FollowResponse:
+    """Changes of one revision, or signals alone."""
+    made = Changes(
+        revision=revision,
+        edits=map(change_to_message, changes),
+        signals=[signal_to_message(*item) for item in (signals or {}).items()],
+        all_signals=all_signals,
+    )
+    return FollowResponse(changes=made)
+
+
+def beat_event(revision: int) -> FollowResponse:
+    """A sign of life."""
+    return FollowResponse(beat=Beat(revision=revision))
+
+
+class SnapshotReader:
+    """Puts events together again: `feed` returns a snapshot whenever one is complete."""
+
+    def __init__(self, held: Snapshot | None = None) -> None:
+        self._held = held
+        self._begin: SnapshotBegin | None = None
+        self._records: list[Record] = []
+        self._signals: dict[str, Signal] = {}
+
+    def feed(self, event: FollowResponse) -> Snapshot | None:
+        """Take one event; Malformed if it cannot follow what came before, or is no such thing."""
+        which = event.WhichOneof("event")
+        if which == "begin":
+            self._begin, self._records, self._signals = event.begin, [], {}
+        elif which == "part":
+            self._take(event.part)
+        elif which == "end":
+            self._held = self._finish(event.end)
+            return self._held
+        elif which == "changes":
+            self._held = self._advance(event.changes)
+            return self._held
+        return None
+
+    def _take(self, part: SnapshotPart) -> None:
+        self._records.extend(record_from_message(message) for message in part.records)
+        for message in part.signals:
+            name, signal = signal_from_message(message)
+            if signal is not None:
+                self._signals[name] = signal
+
+    def _finish(self, end: SnapshotEnd) -> Snapshot:
+        begin = self._begin
+        whole = end.records == len(self._records) and end.signals == len(self._signals)
+        if begin is None or not whole:
+            raise Malformed("a snapshot with parts missing")
+        topology = Topology.load(begin.store_id, begin.revision, self._records)
+        snapshot = Snapshot.build(topology, self._signals)
+        self._begin, self._records, self._signals = None, [], {}
+        return snapshot
+
+    def _advance(self, changes: Changes) -> Snapshot:
+        held = self._held
+        if held is None or self._begin is not None:
+            raise Malformed("changes without a snapshot that they change")
+        if changes.revision < held.topology.revision:
+            raise Malformed(f"revision {changes.revision} after {held.topology.revision}")
+        signals: dict[str, Signal | None] = {}
+        if changes.all_signals:
+            signals.update(dict.fromkeys(held.signals))
+        signals.update(signal_from_message(message) for message in changes.signals)
+        edits = [change_from_message(edit) for edit in changes.edits]
+        return held.advance(edits, changes.revision, signals)
