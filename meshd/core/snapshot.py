@@ -17,7 +17,7 @@ from meshd.core.ranking import Ladder, Member, build_ladder
 from meshd.core.selector import Arm, select
 from meshd.core.signals import NO_SIGNAL, Signal
 from meshd.core.topology import Change, Kind, Topology
-from meshd.core.verdict import combine
+from meshd.core.verdict import Verdict, combine
 
 # Ladders of one view; distinct (Pop, selector arm) pairs beyond it are worked out each time.
 _MEMO_LADDERS = 4096
@@ -119,6 +119,10 @@ class Snapshot:
         directory = Directory.build(topology.zones.values(), topology.services.values())
         return cls(topology, signals, views, frozen, directory)
 
+    def verdict(self, instance: Instance) -> Verdict:
+        """The verdict that counts for an instance."""
+        return _verdict(self.topology, self.signals.get(instance.name, NO_SIGNAL), instance)
+
     def advance(
         self,
         changes: Sequence[Change] = (),
@@ -170,10 +174,13 @@ def _view(
 
 def _member(topology: Topology, signals: Mapping[str, Signal], instance: Instance) -> Member:
     signal = signals.get(instance.name, NO_SIGNAL)
+    return Member.of(instance, _verdict(topology, signal, instance), signal)
+
+
+def _verdict(topology: Topology, signal: Signal, instance: Instance) -> Verdict:
     override = topology.overrides.get(instance.name)
     present = not instance.registered or instance.name in topology.presence
-    verdict = combine(signal.verdict, present, override.force if override else None)
-    return Member.of(instance, verdict, signal)
+    return combine(signal.verdict, present, override.force if override else None)
 
 
 def _rosters_after(

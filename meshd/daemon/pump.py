@@ -10,6 +10,7 @@ from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Batch, Contents, Item, Store
+from meshd.daemon.store.base import Change as StoreChange
 from meshd.wire.records import GUARD_KEY, change_of, kind_and_name, record_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,12 @@ def snapshot_of(contents: Contents) -> tuple[Snapshot, int]:
             log.warning("record ignored: %s", error)
     topology = Topology.load(contents.store_id, contents.revision, records)
     return Snapshot.build(topology), guard_of(contents.items)
+
+
+def leases_of(items: Iterable[Item | StoreChange]) -> dict[str, int]:
+    """Which lease each present instance holds."""
+    held = ((kind_and_name(item.key), item.lease) for item in items)
+    return {found[1]: lease for found, lease in held if found and found[0] is Kind.PRESENCE}
 
 
 def guard_of(items: Iterable[Item]) -> int:
@@ -92,6 +99,7 @@ class Pump:
             if name in snapshot.topology.instances
         }
         self._state.replace(snapshot.advance(signals=known), guard)
+        self._state.leases = leases_of(contents.items)
 
     def _apply(self, batch: Batch) -> None:
         changes: list[Change] = []
@@ -108,6 +116,7 @@ class Pump:
                 continue
             if change is not None:
                 changes.append(change)
+        self._note_leases(batch)
         gone: dict[str, Signal | None] = {
             change.name: None
             for change in changes
@@ -116,3 +125,11 @@ class Pump:
             and change.name in self._state.snapshot.signals
         }
         self._state.advance(changes, batch.revision, gone, guard)
+
+    def _note_leases(self, batch: Batch) -> None:
+        leases = self._state.leases
+        for name, lease in leases_of(batch.changes).items():
+            if lease:
+                leases[name] = lease
+            else:
+                leases.pop(name, None)

@@ -43,6 +43,8 @@ class State:
         self.snapshot = snapshot
         # Revision of the last topology commit; writers must name it (wire/records.py).
         self.guard = guard
+        # Instance -> the lease that its presence is bound to.
+        self.leases: dict[str, int] = {}
         self._feeds: set[Feed] = set()
         self._history: deque[FollowResponse] = deque(maxlen=_HISTORY)
         self._moved = asyncio.Event()

@@ -1,0 +1,25 @@
+"""Entry of a core process: `python -m meshd.daemon <settings as JSON>`."""
+
+import asyncio
+import logging
+import sys
+
+from meshd.core.errors import MeshError
+from meshd.daemon.main import run
+from meshd.daemon.settings import CoreSettings
+
+
+def main() -> int:
+    """Run one core with the settings in the first argument; 1 if it could not start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s core %(message)s")
+    settings = CoreSettings.model_validate_json(sys.argv[1])
+    try:
+        asyncio.run(run(settings))
+    except (MeshError, OSError) as error:
+        logging.getLogger(__name__).critical("core cannot run: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""One core process: store -> state -> gRPC and HTTP, and the tasks that keep them moving."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+
+from meshd.daemon.forget import forget_absent
+from meshd.daemon.http import start_http
+from meshd.daemon.pump import Pump, leases_of, snapshot_of
+from meshd.daemon.server import start_server
+from meshd.daemon.settings import CoreSettings
+from meshd.daemon.state import State
+from meshd.daemon.store.embedded import EmbeddedStore
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 1.0
+
+
+async def run(settings: CoreSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await EmbeddedStore.open(settings.data / "store.db")
+        stack.push_async_callback(store.close)
+        contents = await store.load()
+        state = State(*snapshot_of(contents))
+        state.leases = leases_of(contents.items)
+        pump = Pump(store, state)
+        addresses = [settings.grpc, f"unix:{settings.data / 'core.sock'}"]
+        server = await start_server(addresses, store, state, pump)
+        stack.push_async_callback(server.stop, _GRACE_S)
+        host, _, port = settings.http.rpartition(":")
+        runner = await start_http(state, host.strip("[]"), int(port))
+        stack.push_async_callback(runner.cleanup)
+        gc.collect()
+        gc.freeze()
+        log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(store.run()),
+                tasks.create_task(pump.run_store()),
+                tasks.create_task(pump.run_signals()),
+                tasks.create_task(forget_absent(store, state, settings.forget_after_s)),
+            ]
+            await stopped.wait()
+            for task in work:
+                task.cancel()

@@ -1,0 +1,215 @@
+"""The Topology service: read, plan, apply, commit, history, follow."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from meshd.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from meshd.core.model import Record
+from meshd.core import plan as planning
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Change, Kind
+from meshd.daemon.rpc.status import streaming, unary
+from meshd.daemon.state import State
+from meshd.daemon.store.base import AuditEntry, Author, Delete, Expect, Put, Store, Write
+from meshd.v1 import topology_pb2 as pb
+from meshd.v1 import topology_pb2_grpc
+from meshd.wire.document import describe, plan_text
+from meshd.wire.follow import PART_RECORDS, beat_event, changes_event, snapshot_events
+from meshd.wire.messages import change_from_message, record_to_message
+from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, value_of
+
+_BEAT_S = 1.0
+_MAX_HISTORY = 1000
+
+
+class Topology(topology_pb2_grpc.TopologyServicer):
+    """Serves the topology from the state; writes go to the store and come back by its follow."""
+
+    def __init__(self, store: Store, state: State) -> None:
+        self._store = store
+        self._state = state
+
+    @streaming
+    async def Get(self, request: pb.GetRequest, context: Any) -> AsyncIterator[pb.GetResponse]:  # noqa: N802
+        snapshot = self._state.snapshot
+        records = _asked(snapshot, [_kind(name) for name in request.kinds] or Kind, request.name)
+        page: list[Record] = []
+        sent = False
+        for record in records:
+            page.append(record)
+            if len(page) == PART_RECORDS:
+                yield _page(snapshot, page)
+                page, sent = [], True
+                await asyncio.sleep(0)
+        if request.name and not page:
+            raise NotFound(f"no {'/'.join(request.kinds) or 'record'} is called {request.name!r}")
+        if page or not sent:
+            yield _page(snapshot, page)
+
+    @unary
+    async def Plan(self, request: pb.PlanRequest, context: Any) -> pb.PlanResponse:  # noqa: N802
+        plan = await asyncio.to_thread(plan_text, self._state.snapshot, request.document)
+        return _plan_message(plan)
+
+    @unary
+    async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:  # noqa: N802
+        guard, snapshot = self._state.guard, self._state.snapshot
+        if request.revision and guard > request.revision:
+            raise Conflict(
+                f"the topology changed (revision {guard}) since this was planned at "
+                f"revision {request.revision}: plan again"
+            )
+        plan = await asyncio.to_thread(plan_text, snapshot, request.document)
+        revision = plan.revision
+        if plan.edits:
+            author = Author(request.author or "unknown", "apply")
+            revision = await self._write(plan, author, guard, force=request.force)
+        return pb.ApplyResponse(revision=revision, plan=_plan_message(plan))
+
+    @unary
+    async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:  # noqa: N802
+        guard, snapshot = self._state.guard, self._state.snapshot
+        changes = [change_from_message(edit) for edit in request.edits]
+        if not changes or any(change.kind is Kind.PRESENCE for change in changes):
+            raise Invalid("a commit needs edits, and none of them may be of presence")
+        plan = planning.plan_edits(snapshot, changes)
+        author = Author(request.author or "unknown", request.what or "commit")
+        revision = plan.revision
+        if plan.edits:
+            revision = await self._write(plan, author, guard, force=request.force)
+        return pb.CommitResponse(revision=revision)
+
+    async def _write(self, plan: planning.Plan, author: Author, guard: int, *, force: bool) -> int:
+        if plan.unsafe and not force:
+            raise Refused("; ".join(plan.unsafe) + " (force would do it)")
+        writes = _writes(plan.changes())
+        # Two topology commits planned from one state cannot both pass.
+        writes.append(Put(GUARD_KEY, author.who.encode()))
+        revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
+        await self._state.reached(revision)
+        return revision
+
+    @unary
+    async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:  # noqa: N802
+        limit = min(request.limit or 20, _MAX_HISTORY)
+        entries = await self._store.history(limit, request.before or None)
+        return pb.HistoryResponse(entries=map(_audit_message, entries))
+
+    @streaming
+    async def Follow(  # noqa: N802
+        self, request: pb.FollowRequest, context: Any
+    ) -> AsyncIterator[pb.FollowResponse]:
+        feed = self._state.follow()
+        try:
+            # No await between these: the feed holds exactly what comes after the snapshot.
+            snapshot = self._state.snapshot
+            missed = self._state.since(request.store_id, request.revision)
+            for event in _start(snapshot, missed):
+                yield event
+            while not feed.overrun:
+                try:
+                    async with asyncio.timeout(_BEAT_S):
+                        event = await feed.queue.get()
+                except TimeoutError:
+                    event = beat_event(self._state.snapshot.topology.revision)
+                yield event
+            raise Refused("this follower fell too far behind: begin anew")
+        finally:
+            self._state.unfollow(feed)
+
+
+def _start(
+    snapshot: Snapshot, missed: Sequence[pb.FollowResponse] | None
+) -> Iterable[pb.FollowResponse]:
+    if missed is None:
+        return snapshot_events(snapshot)
+    revision = snapshot.topology.revision
+    signals = changes_event(revision, (), snapshot.signals, all_signals=True)
+    return (*missed, signals)
+
+
+def _kind(text: str) -> Kind:
+    if text not in list(Kind):
+        raise Invalid(f"{text!r} is no kind; kinds are {', '.join(Kind)}")
+    return Kind(text)
+
+
+def _asked(snapshot: Snapshot, kinds: Iterable[Kind], name: str) -> Iterable[Record]:
+    for kind in kinds:
+        if not name:
+            yield from snapshot.topology.records(kind)
+            continue
+        record = snapshot.topology.get(kind, name)
+        if record is not None:
+            yield record
+
+
+def _page(snapshot: Snapshot, records: Sequence[Record]) -> pb.GetResponse:
+    page = pb.GetResponse(
+        revision=snapshot.topology.revision, records=map(record_to_message, records)
+    )
+    for name in (record.name for record in records):
+        instance = snapshot.topology.instances.get(name)
+        if instance is None or instance not in records:
+            continue
+        signal = snapshot.signals.get(name)
+        if signal is not None:
+            page.signals[name].load = signal.load
+        verdict = snapshot.verdict(instance)
+        page.verdicts[name] = verdict
+    return page
+
+
+def _writes(changes: Iterable[Change]) -> list[Write]:
+    writes: list[Write] = []
+    for change in changes:
+        key = key_of(change.kind, change.name)
+        record = change.record
+        writes.append(Delete(key) if record is None else Put(key, value_of(record)))
+    return writes
+
+
+def _plan_message(plan: planning.Plan) -> pb.PlanResponse:
+    edits = [
+        pb.PlannedEdit(
+            kind=edit.kind,
+            name=edit.name,
+            action=edit.action,
+            before=describe(edit.before) if edit.before else "",
+            after=describe(edit.after) if edit.after else "",
+        )
+        for edit in plan.edits
+    ]
+    moves = [
+        pb.Move(
+            service=move.service,
+            pop=move.pop,
+            set_changes=move.set_changes,
+            first_changes=move.first_changes,
+        )
+        for move in plan.moves
+    ]
+    return pb.PlanResponse(
+        revision=plan.revision, edits=edits, moves=moves, unsafe=plan.unsafe, notes=plan.notes
+    )
+
+
+def _audit_message(entry: AuditEntry) -> pb.AuditEntry:
+    made = pb.AuditEntry(
+        revision=entry.revision, at_unix_s=entry.at_unix_s, who=entry.who, what=entry.what
+    )
+    for edit in entry.edits:
+        target = kind_and_name(edit.key)
+        if target is None:
+            continue
+        shown = made.edits.add(kind=target[0], name=target[1])
+        try:
+            if edit.before is not None:
+                shown.before.CopyFrom(record_to_message(record_of(edit.key, edit.before)))
+            if edit.after is not None:
+                shown.after.CopyFrom(record_to_message(record_of(edit.key, edit.after)))
+        except Malformed:
+            # The audit shows that it was changed even where the value cannot be read.
+            continue
+    return made
