@@ -1,2 +1,47 @@
-proto:
-	$(PYTHON) -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/meshd/v1/*.proto
+# Everything runs in .venv, which is made when it is missing or pyproject.toml changed.
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench proto integration clean
+
+# The main job, live in the terminal; ONCE=1 ends by itself.
+demo: $(STAMP)
+	@$(PYTHON) -m tests.servers.install
+	@$(PYTHON) examples/demo/demo.py $(if $(ONCE),--once)
+
+# Everything, real DNS servers included.
+test: $(STAMP)
+	@$(PYTHON) -m tests.servers.install
+	$(PYTHON) -m pytest
+
+# What a reviewer runs: lint, types, layers, fast tests. Under a minute.
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PYTHON) -m pytest -m "not integration" tests/core tests/wire tests/test_repository.py
+
+# Ratios against peers in the same run; written to bench.json as well.
+bench: $(STAMP)
+	@$(PYTHON) -m tests.servers.install --bench
+	@$(PYTHON) -m tests.bench
+
+integration: $(STAMP)
+	@$(PYTHON) -m tests.servers.install
+	$(PYTHON) -m pytest -m integration
+
+proto: $(STAMP)
+	$(PYTHON) -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. \
+		protos/meshd/v1/*.proto
+
+$(STAMP): pyproject.toml
+	@echo "setting up $(VENV) (a minute the first time)"
+	@$(PYTHON3) -m venv $(VENV) || { echo "python3 needs its venv module (Debian: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .demo bench.json

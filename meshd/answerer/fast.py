@@ -10,7 +10,7 @@ from typing import NamedTuple
 from meshd.core.hashing import client_bucket
 from meshd.core.ranges import Policy, RangeTable
 from meshd.core.snapshot import ServiceView
-from meshd.wire.dns import MAX_UDP, PLAIN_UDP, Body
+from meshd.wire.dns import MAX_UDP, PLAIN_UDP, UDP_ROOM, Body
 
 # Bounds of what is remembered; when one is passed that memory starts anew.
 _MAX_REPLIES = 400_000
@@ -40,16 +40,14 @@ class Reply:
 
     @classmethod
     def of(cls, body: Body, scope: Scope) -> "Reply":
-        """Finish a body; the additional section stays out if it could be too much."""
-        fits = len(body.data) + len(body.extra) <= MAX_UDP - 12 - 259 - 40
-        extras = body.extras if fits else 0
+        """Finish a body."""
+        tail, extras = body.fitted(UDP_ROOM)
         counts = b"".join(n.to_bytes(2, "big") for n in (1, body.answers, body.authority))
         heads = [
             bytes([0x84 | rd, body.rcode]) + counts + (extras + edns).to_bytes(2, "big")
             for edns in (0, 1)
             for rd in (0, 1)
         ]
-        tail = body.data + (body.extra if fits else b"")
         return cls((heads[0], heads[1], heads[2], heads[3]), tail, scope)
 
 

@@ -112,7 +112,7 @@ def _body(snapshot: Snapshot, answer: Answer, query: Query) -> Body:
         return _error(Rcode.REFUSED)
     if answer.status is Status.NOT_READY:
         return _error(Rcode.SERVFAIL)
-    rrsets = rrsets_of(snapshot, answer, query.name)
+    rrsets = rrsets_of(snapshot, answer, query.name, query.qtype)
     if query.qtype == Type.ANY and rrsets:
         ttl = min(rrset.ttl for rrset in rrsets).to_bytes(4, "big")
         size = len(_ANY_RDATA).to_bytes(2, "big")
@@ -128,12 +128,10 @@ def _body(snapshot: Snapshot, answer: Answer, query: Query) -> Body:
 
 def _positive(wanted: Sequence[RRset], additional: Sequence[RRset]) -> Body:
     answers = [encode_rrset(rrset) for rrset in wanted]
-    extras = [encode_rrset(rrset) for rrset in additional]
     return Body(
         Rcode.NOERROR,
         sum(count for count, _ in answers),
         0,
         b"".join(data for _, data in answers),
-        b"".join(data for _, data in extras),
-        sum(count for count, _ in extras),
+        tuple(encode_rrset(rrset) for rrset in additional),
     )

@@ -48,9 +48,7 @@ def _shared(command: Command) -> Command:
             click.option("--dns", help="DNS listener, HOST:PORT[,HOST:PORT]  [127.0.0.1:5300]"),
             click.option("--bridge", type=click.Path(), help="Socket for PowerDNS."),
             click.option("--bridge-group", help="Group that may use the bridge, as in `pdns`."),
-            click.option(
-                "--answerers", type=int, help="Processes that answer  [one a CPU]"
-            ),
+            click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
             click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
             click.option("--node", help="Name of this node  [host name]"),
         ]

@@ -4,9 +4,10 @@ Types and fields follow RFC 1035, 2782 (SRV), 9460 (SVCB, HTTPS). One TTL per RR
 5.2). Which types a name has never depends on the client (RFC 7871 7.4: negatives have no scope).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from typing import NamedTuple
 
 from meshd.core.model import Address, Port, Zone
@@ -88,8 +89,10 @@ def soa_of(zone: Zone, revision: int) -> RRset:
     return RRset(Type.SOA, zone.negative_ttl_s, (soa,))
 
 
-def rrsets_of(snapshot: Snapshot, answer: Answer, name: bytes) -> tuple[RRset, ...]:
-    """Every RRset at the lower-cased wire name that was resolved, of all types."""
+def rrsets_of(
+    snapshot: Snapshot, answer: Answer, name: bytes, only: int = Type.ANY
+) -> tuple[RRset, ...]:
+    """The RRsets at the lower-cased wire name that was resolved, of all types or one."""
     if answer.status is not Status.FOUND or answer.place is None:
         return ()
     place = answer.place
@@ -102,22 +105,31 @@ def rrsets_of(snapshot: Snapshot, answer: Answer, name: bytes) -> tuple[RRset, .
         if not place.service and to_wire(server.name) == name:
             found += _address_sets(server.addresses, STATIC_TTL_S)
     if answer.view and answer.spot and answer.choice:
-        found += _service_sets(answer.view, answer.spot, answer.choice)
-    return tuple(found)
+        found += _service_sets(answer.view, answer.spot, answer.choice, only)
+    return tuple(found if only == Type.ANY else (made for made in found if made.type == only))
 
 
 def additional_of(answer: Answer, rrsets: Iterable[RRset]) -> tuple[RRset, ...]:
-    """Addresses of the targets that SRV records name (RFC 2782 asks for them)."""
-    if answer.choice is None or not any(rrset.type is Type.SRV for rrset in rrsets):
-        return ()
-    return tuple(
-        RRset(made.type, made.ttl, made.rdata, _target(answer.view, ranked.member))
-        for ranked in _explicit(answer.view, answer.choice)
-        for made in _address_sets(ranked.member.instance.addresses, answer.choice.ttl.seconds)
-    )
+    """Addresses of the targets that SRV (RFC 2782) and NS records name, as far as they are ours."""
+    kinds = {rrset.type for rrset in rrsets}
+    found: list[RRset] = []
+    if Type.NS in kinds and answer.place is not None:
+        for server in answer.place.zone.ns:
+            found += _owned(to_wire(server.name), _address_sets(server.addresses, STATIC_TTL_S))
+    if Type.SRV in kinds and answer.choice is not None:
+        ttl = answer.choice.ttl.seconds
+        for ranked in _explicit(answer.view, answer.choice):
+            sets = _address_sets(ranked.member.instance.addresses, ttl)
+            found += _owned(_target(answer.view, ranked.member), sets)
+    return tuple(found)
 
 
-def _service_sets(view: ServiceView, spot: Spot, choice: Choice) -> list[RRset]:
+def _owned(owner: bytes, sets: Iterable[RRset]) -> list[RRset]:
+    return [RRset(made.type, made.ttl, made.rdata, owner) for made in sets]
+
+
+def _service_sets(view: ServiceView, spot: Spot, choice: Choice, only: int) -> list[RRset]:
+    """RRsets at a name of a service; those of other types than `only` may be left out."""
     if spot.port is not None:
         return _port_sets(view, spot.port, choice)
     ttl = choice.ttl.seconds
@@ -125,10 +137,10 @@ def _service_sets(view: ServiceView, spot: Spot, choice: Choice) -> list[RRset]:
     addresses = [address for member in shown for address in member.instance.addresses]
     limit = max(view.service.max_answers, len(addresses) if spot.member else 0)
     found = _address_sets(addresses, ttl, limit)
-    if shown:
+    if shown and only in (Type.TXT, Type.ANY):
         found.append(RRset(Type.TXT, ttl, (_listing(view, shown),)))
     https = next((port for port in view.service.ports if port.name == "https"), None)
-    if https is not None and shown:
+    if https is not None and shown and only in (Type.HTTPS, Type.ANY):
         found.append(RRset(Type.HTTPS, ttl, _svcbs(view, https, shown)))
     return found
 
@@ -141,22 +153,22 @@ def _shown(view: ServiceView, spot: Spot, choice: Choice) -> list[Member]:
     shown = [ranked.member for ranked in choice.chosen]
     if spot.member is not None:
         return shown
-    reserve = [ranked.member for ranked in choice.ranked]
-    reserve += [m for m in view.members if m.verdict is not Verdict.FORCED_DOWN]
-    for version in (4, 6):
+    for version in view.families:
         if not any(_has_family(member, version) for member in shown):
-            fits = _spot_filter(spot)
-            spare = (m for m in reserve if _has_family(m, version) and fits(m))
-            shown += list(spare)[:1]
+            spare = next((m for m in _reserve(view, spot, choice) if _has_family(m, version)), None)
+            shown += [spare] if spare else []
     return shown
+
+
+def _reserve(view: ServiceView, spot: Spot, choice: Choice) -> Iterable[Member]:
+    """Whom else the name could show: the order that follows, then all that are not forced down."""
+    ranked = (entry.member for entry in choice.ranked)
+    rest = (member for member in view.members if member.verdict is not Verdict.FORCED_DOWN)
+    return (m for m in chain(ranked, rest) if spot.pop is None or m.instance.pop == spot.pop)
 
 
 def _has_family(member: Member, version: int) -> bool:
     return any(address.version == version for address in member.instance.addresses)
-
-
-def _spot_filter(spot: Spot) -> Callable[[Member], bool]:
-    return lambda member: spot.pop is None or member.instance.pop == spot.pop
 
 
 def _address_sets(addresses: Iterable[Address], ttl: int, limit: int = 8) -> list[RRset]:

@@ -47,8 +47,19 @@ def _distance(one: Pop | None, other: Pop) -> float:
 class ServiceView:
     """One service with its members as judged now, and memos of what follows from them."""
 
-    __slots__ = ("_keys", "_ladders", "channels", "members", "policy_keys", "pops", "replies",
-                 "salt", "service", "versions")  # fmt: skip
+    __slots__ = (
+        "_keys",
+        "_ladders",
+        "channels",
+        "families",
+        "members",
+        "policy_keys",
+        "pops",
+        "replies",
+        "salt",
+        "service",
+        "versions",
+    )
 
     def __init__(
         self, service: Service, members: Sequence[Member], pops: Mapping[str, Pop]
@@ -58,6 +69,10 @@ class ServiceView:
         self.pops = pops
         self.salt = seed(service.name)
         self.channels = dict(service.channels)
+        # IP versions that some instance has an address of.
+        self.families = tuple(
+            sorted({a.version for member in self.members for a in member.instance.addresses})
+        )
         self.versions = frozenset(member.instance.version for member in self.members)
         # Finished replies, filled by the answerer: slot -> (policy key, bucket) -> reply.
         self.replies: dict[Any, dict[int, Any]] = {}

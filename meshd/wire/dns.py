@@ -17,6 +17,8 @@ from meshd.core.rrsets import Rdata, RRset, Soa, Srv, Svcb, Type
 # Flag day 2020, RFC 9715: no reply that could be fragmented.
 MAX_UDP = 1232
 PLAIN_UDP = 512
+# Room for what is in a UDP reply behind the question, whatever question and OPT are around it.
+UDP_ROOM = MAX_UDP - 12 - 259 - 40
 _QUESTION_POINTER = b"\xc0\x0c"
 _ECS = 8
 
@@ -157,15 +159,23 @@ def parse_ecs(value: bytes) -> Ecs:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The sections behind the question: counts, bytes, and what may be left out if too long."""
+    """The sections behind the question: counts, bytes; of `extra` (RRsets) what fits."""
 
     rcode: int
     answers: int
     authority: int
     data: bytes
-    extra: bytes = b""
-    extras: int = 0
+    extra: tuple[tuple[int, bytes], ...] = ()
     aa: bool = True
+
+    def fitted(self, room: int) -> tuple[bytes, int]:
+        """The bytes with as many additional RRsets as there is room for, and their records."""
+        data, count = self.data, 0
+        for records, encoded in self.extra:
+            if len(data) + len(encoded) <= room:
+                data += encoded
+                count += records
+        return data, count
 
 
 def encode_rrset(rrset: RRset) -> tuple[int, bytes]:
@@ -209,14 +219,10 @@ def assemble(query: Query, body: Body, scope: int, limit: int) -> bytes:
     """The whole reply to a query; TC and no records if it would pass `limit` bytes."""
     opt = _opt(query.edns, scope, body.rcode) if query.edns else b""
     room = limit - 12 - len(query.question) - len(opt)
-    data, answers, authority, extras = body.data, body.answers, body.authority, body.extras
-    truncated = len(data) > room
-    if truncated:
-        data, answers, authority, extras = b"", 0, 0, 0
-    elif len(data) + len(body.extra) <= room:
-        data += body.extra
-    else:
-        extras = 0
+    truncated = len(body.data) > room
+    extra_room = room if limit > MAX_UDP else min(room, UDP_ROOM)
+    data, extras = (b"", 0) if truncated else body.fitted(extra_room)
+    answers, authority = (0, 0) if truncated else (body.answers, body.authority)
     flags = 0x8000 | (0x0400 if body.aa else 0) | (0x0200 if truncated else 0)
     # Opcode, RD and CD as asked.
     flags |= query.flags & 0x7910 | body.rcode & 0xF

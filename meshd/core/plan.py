@@ -1,0 +1,290 @@
+"""A plan: the writes that a change needs, the revision it assumes, and whom it would move.
+
+A plan can be looked at and refused before anything is written.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from meshd.core.errors import Fault, Invalid
+from meshd.core.hashing import BUCKETS
+from meshd.core.model import Instance, Record
+from meshd.core.ranges import Policy
+from meshd.core.references import Known, Lines, reference_faults, twin_faults
+from meshd.core.resolve import Spot, choose
+from meshd.core.snapshot import ServiceView, Snapshot
+from meshd.core.topology import Change, Kind, Topology, kind_of
+
+DOCUMENT_KINDS = (Kind.ZONES, Kind.POPS, Kind.RANGES, Kind.SERVICES, Kind.INSTANCES)
+# Removing more of a service's instances at once than this share needs force.
+REMOVAL_SHARE = 0.3
+_SAMPLED_RANGES = 300
+_SAMPLED_BUCKETS = 128
+_COMPARED_SERVICES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a topology document says: the kinds it names, their records, and their lines.
+
+    `invalid` holds what is named there but could not be made; its faults are known already.
+    """
+
+    kinds: frozenset[Kind]
+    records: tuple[Record, ...]
+    lines: Lines = field(default_factory=dict)
+    invalid: frozenset[tuple[Kind, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEdit:
+    """One record before and after; None: not there."""
+
+    kind: Kind
+    name: str
+    before: Record | None
+    after: Record | None
+
+    @property
+    def action(self) -> str:
+        """What is done: create, update or delete."""
+        if self.before is None:
+            return "create"
+        return "delete" if self.after is None else "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Which share (0..1) of a Pop's clients would get another set, or another first instance.
+
+    Every Range of the Pop counts alike, whatever its size.
+    """
+
+    service: str
+    pop: str
+    set_changes: float
+    first_changes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Edits on top of `revision`; `unsafe` says why they need force."""
+
+    revision: int
+    edits: tuple[PlannedEdit, ...] = ()
+    moves: tuple[Move, ...] = ()
+    unsafe: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def changes(self) -> tuple[Change, ...]:
+        """The edits as changes."""
+        return tuple(Change(edit.kind, edit.name, edit.after) for edit in self.edits)
+
+
+def document_edits(topology: Topology, document: Document) -> tuple[PlannedEdit, ...]:
+    """What makes the topology equal to a document for the kinds that it names."""
+    wanted = {(kind_of(record), record.name): record for record in document.records}
+    edits = []
+    for kind in DOCUMENT_KINDS:
+        if kind not in document.kinds:
+            continue
+        for record in topology.records(kind):
+            if isinstance(record, Instance) and record.registered:
+                continue
+            if (kind, record.name) not in wanted and (kind, record.name) not in document.invalid:
+                edits.append(PlannedEdit(kind, record.name, record, None))
+    for (kind, name), record in wanted.items():
+        before = topology.get(kind, name)
+        if before != record:
+            edits.append(PlannedEdit(kind, name, before, record))
+    return tuple(edits)
+
+
+def document_faults(topology: Topology, document: Document) -> list[Fault]:
+    """Every fault of a document that shows only beside the topology it would make."""
+    edits = document_edits(topology, document)
+    after = topology.apply([Change(e.kind, e.name, e.after) for e in edits], topology.revision)
+    faults = [
+        Fault(
+            f"instances.{edit.name}",
+            "an instance registered itself under this name",
+            document.lines.get((edit.kind, edit.name), 0),
+        )
+        for edit in edits
+        if isinstance(edit.before, Instance) and edit.before.registered
+    ]
+    return faults + _faults_after(after, edits, document.lines, document.invalid)
+
+
+def _faults_after(
+    after: Topology,
+    edits: Sequence[PlannedEdit],
+    lines: Lines,
+    invalid: Collection[tuple[Kind, str]] = frozenset(),
+) -> list[Fault]:
+    """Faults of what was put, and of what stays but refers to something that goes."""
+    put = [edit.after for edit in edits if edit.after is not None]
+    referring = _referring(after, edits)
+    known = Known(after, invalid)
+    faults = reference_faults(known, {**dict.fromkeys(put), **dict.fromkeys(referring)}, lines)
+    if any(edit.kind is Kind.SERVICES for edit in edits):
+        faults += twin_faults(after, lines)
+    return faults
+
+
+def _referring(after: Topology, edits: Sequence[PlannedEdit]) -> Iterable[Record]:
+    """Records that may refer to what was changed or deleted, instances that come and go apart."""
+    kinds = {edit.kind for edit in edits if edit.before is not None}
+    if kinds & {Kind.POPS, Kind.SERVICES}:
+        yield from after.ranges
+        yield from (i for i in after.instances.values() if not i.registered)
+    if Kind.POPS in kinds:
+        yield from after.pops.values()
+    if Kind.ZONES in kinds:
+        yield from after.services.values()
+
+
+def plan_document(snapshot: Snapshot, document: Document) -> Plan:
+    """Plan a document; Invalid lists every fault."""
+    faults = document_faults(snapshot.topology, document)
+    if faults:
+        raise Invalid(sorted(faults, key=lambda fault: fault.line))
+    return _plan(snapshot, document_edits(snapshot.topology, document))
+
+
+def plan_edits(snapshot: Snapshot, changes: Sequence[Change]) -> Plan:
+    """Plan changes of single records; Invalid lists every fault that they would cause."""
+    topology = snapshot.topology
+    edits = []
+    for change in changes:
+        before = topology.get(change.kind, change.name)
+        if before is None and change.record is None:
+            raise Invalid([Fault(f"{change.kind}.{change.name}", "there is nothing to delete")])
+        if before != change.record:
+            edits.append(PlannedEdit(change.kind, change.name, before, change.record))
+    after = topology.apply(changes, topology.revision)
+    faults = _faults_after(after, edits, {})
+    faults += [
+        Fault(f"overrides.{edit.name}", f"there is no instance {edit.name!r}")
+        for edit in edits
+        if edit.kind is Kind.OVERRIDES and edit.after and edit.name not in after.instances
+    ]
+    if faults:
+        raise Invalid(faults)
+    return _plan(snapshot, tuple(edits))
+
+
+def _plan(snapshot: Snapshot, edits: tuple[PlannedEdit, ...]) -> Plan:
+    before = snapshot
+    changes = [Change(edit.kind, edit.name, edit.after) for edit in edits]
+    after = before.advance(changes, before.topology.revision)
+    moves, notes = _moves(before, after)
+    return Plan(before.topology.revision, edits, moves, _unsafe(before, after, edits), notes)
+
+
+def _unsafe(before: Snapshot, after: Snapshot, edits: Sequence[PlannedEdit]) -> tuple[str, ...]:
+    """Why people would want to be asked twice: a fault in a document must not empty answers."""
+    reasons = []
+    for kind in {edit.kind: None for edit in edits if edit.kind in DOCUMENT_KINDS}:
+        had = sum(1 for _ in before.topology.records(kind))
+        if had and not any(True for _ in after.topology.records(kind)):
+            reasons.append(f"all {had} {kind} would be deleted")
+    gone: dict[str, int] = {}
+    for edit in edits:
+        if isinstance(edit.before, Instance) and _leaves(edit):
+            gone[edit.before.service] = gone.get(edit.before.service, 0) + 1
+    for service in [edit.name for edit in edits if edit.kind is Kind.SERVICES and not edit.after]:
+        held = len(before.rosters.get(service, ()))
+        if held:
+            reasons.append(f"service {service} would be deleted with {held} instances")
+            gone.pop(service, None)
+    reasons += [
+        _loss(service, count, len(before.rosters.get(service, ())))
+        for service, count in gone.items()
+        if service in after.topology.services
+    ]
+    return tuple(reason for reason in reasons if reason)
+
+
+def _leaves(edit: PlannedEdit) -> bool:
+    """True if an instance leaves its service."""
+    assert isinstance(edit.before, Instance), "asked of instances only"
+    return not isinstance(edit.after, Instance) or edit.after.service != edit.before.service
+
+
+def _loss(service: str, count: int, held: int) -> str:
+    if count >= held:
+        return f"service {service} would lose its last {count} instances"
+    if count >= 2 and count > held * REMOVAL_SHARE:
+        return f"service {service} would lose {count} of {held} instances at once"
+    return ""
+
+
+def _moves(before: Snapshot, after: Snapshot) -> tuple[tuple[Move, ...], tuple[str, ...]]:
+    same_ranges = before.topology.ranges is after.topology.ranges
+    names = [
+        name
+        for name, view in after.views.items()
+        if name in before.views and not (same_ranges and before.views[name] is view)
+    ]
+    notes = [f"service {name} is new" for name in after.views if name not in before.views]
+    if len(names) > _COMPARED_SERVICES:
+        notes.append(f"moves are shown for {_COMPARED_SERVICES} of {len(names)} services")
+    sampled = _sampled_policies(before, after)
+    moves = [
+        move
+        for name in sorted(names)[:_COMPARED_SERVICES]
+        for move in _moves_of(before.views[name], after.views[name], sampled)
+        if move.set_changes or move.first_changes
+    ]
+    return tuple(moves), tuple(notes)
+
+
+PolicyPair = tuple[Policy, Policy]
+
+
+def _sampled_policies(before: Snapshot, after: Snapshot) -> Mapping[str, Mapping[PolicyPair, int]]:
+    """Pop -> (policy before, policy after) -> how many of the sampled Ranges have them."""
+    prefixes = sorted(
+        {entry.prefix for snapshot in (before, after) for entry in snapshot.topology.ranges}
+    )
+    step = max(1, len(prefixes) // _SAMPLED_RANGES)
+    found: dict[str, dict[PolicyPair, int]] = {}
+    for prefix in prefixes[::step]:
+        old = before.topology.ranges.family(prefix.version).policy(prefix.network)
+        new = after.topology.ranges.family(prefix.version).policy(prefix.network)
+        pairs = found.setdefault(old.pop or new.pop or "", {})
+        pairs[old, new] = pairs.get((old, new), 0) + 1
+    return found
+
+
+def _moves_of(
+    old: ServiceView, new: ServiceView, sampled: Mapping[str, Mapping[PolicyPair, int]]
+) -> Iterable[Move]:
+    compared: dict[tuple[int, int], tuple[float, float]] = {}
+    for pop, pairs in sampled.items():
+        total = sum(pairs.values())
+        sets = firsts = 0.0
+        for (was, becomes), count in pairs.items():
+            key = (old.policy_key(was), new.policy_key(becomes))
+            if key not in compared:
+                compared[key] = _changed_share((old, was), (new, becomes))
+            sets += compared[key][0] * count / total
+            firsts += compared[key][1] * count / total
+        yield Move(new.service.name, pop, round(sets, 4), round(firsts, 4))
+
+
+def _changed_share(
+    old: tuple[ServiceView, Policy], new: tuple[ServiceView, Policy]
+) -> tuple[float, float]:
+    """The share of sampled buckets whose set, and whose first instance, differ."""
+    sets = firsts = 0
+    buckets = range(0, BUCKETS, BUCKETS // _SAMPLED_BUCKETS)
+    for bucket in buckets:
+        was, becomes = (
+            [ranked.member.instance.name for ranked in choose(view, Spot(), policy, bucket).chosen]
+            for view, policy in (old, new)
+        )
+        sets += set(was) != set(becomes)
+        firsts += was[:1] != becomes[:1]
+    return sets / len(buckets), firsts / len(buckets)

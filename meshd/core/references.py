@@ -1,0 +1,120 @@
+"""Whether the names that records use are there: asked of a topology, all faults at once."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from meshd.core.errors import Fault
+from meshd.core.model import Instance, Pop, Range, Record, Service, Zone
+from meshd.core.selector import Arm, Channel, Selector, Split
+from meshd.core.topology import Kind, Topology, kind_of
+
+Lines = Mapping[tuple[Kind, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that count as there; `pardoned` ones were named but are themselves at fault."""
+
+    topology: Topology
+    pardoned: Collection[tuple[Kind, str]] = field(default=frozenset())
+
+    def has(self, kind: Kind, name: str) -> bool:
+        """True if a record of this name is there, or is reported already."""
+        table: Mapping[str, Record] = getattr(self.topology, kind)
+        return name in table or (kind, name) in self.pardoned
+
+
+def reference_faults(known: Known, records: Iterable[Record], lines: Lines) -> list[Fault]:
+    """Every reference of `records` that does not resolve in the topology."""
+    faults = []
+    for record in records:
+        kind = kind_of(record)
+        line = lines.get((kind, record.name), 0)
+        for where, what in _faults_of(record, known):
+            faults.append(Fault(f"{kind}.{record.name}{where}", what, line))
+    return faults
+
+
+def _faults_of(record: Record, known: Known) -> Iterator[tuple[str, str]]:
+    if isinstance(record, Range):
+        yield from _of_range(record, known)
+    elif isinstance(record, Pop):
+        for name in record.fallback:
+            if not known.has(Kind.POPS, name):
+                yield ".fallback", f"there is no pop {name!r}"
+    elif isinstance(record, Instance):
+        yield from _of_instance(record, known)
+    elif isinstance(record, Service):
+        yield from _of_service(record, known)
+    elif isinstance(record, Zone):
+        yield from _of_zone(record)
+
+
+def _of_range(entry: Range, known: Known) -> Iterator[tuple[str, str]]:
+    if not known.has(Kind.POPS, entry.pop):
+        yield ".pop", f"there is no pop {entry.pop!r}"
+    for name, selector in entry.selectors:
+        service = known.topology.services.get(name)
+        if service is not None:
+            yield from _of_selector(".services", selector, service)
+        elif not known.has(Kind.SERVICES, name):
+            yield ".services", f"there is no service {name!r}"
+
+
+def _of_instance(instance: Instance, known: Known) -> Iterator[tuple[str, str]]:
+    if not known.has(Kind.POPS, instance.pop):
+        yield ".pop", f"there is no pop {instance.pop!r}"
+    service = known.topology.services.get(instance.service)
+    if service is None:
+        if not known.has(Kind.SERVICES, instance.service):
+            yield ".service", f"there is no service {instance.service!r}"
+        return
+    ports = {port.name for port in service.ports}
+    for name, _ in instance.ports:
+        if name not in ports:
+            yield ".ports", f"service {service.name!r} has no port {name!r}"
+
+
+def _of_service(service: Service, known: Known) -> Iterator[tuple[str, str]]:
+    dns = service.dns.removeprefix("*.")
+    zones = [*known.topology.zones, *(n for kind, n in known.pardoned if kind is Kind.ZONES)]
+    if not any(dns == zone or dns.endswith("." + zone) for zone in zones):
+        yield ".name", f"{service.dns} lies in no zone"
+    yield from _of_selector(".version", service.selector, service)
+    for name, selector in service.channels:
+        if isinstance(selector, Channel | Split):
+            yield f".channels.{name}", "a channel stands for a version, not a channel or split"
+
+
+def _of_selector(where: str, selector: Selector, service: Service) -> Iterator[tuple[str, str]]:
+    channels = dict(service.channels)
+    arms: list[Arm] = []
+    if isinstance(selector, Split):
+        arms += [arm for arm, _ in selector.arms]
+    else:
+        arms.append(selector)
+    for arm in arms:
+        if isinstance(arm, Channel) and arm.name not in channels:
+            yield where, f"{arm.name!r} is neither a version nor a channel of {service.name!r}"
+
+
+def _of_zone(zone: Zone) -> Iterator[tuple[str, str]]:
+    for server in zone.ns:
+        inside = server.name == zone.name or server.name.endswith("." + zone.name)
+        if inside and not server.addresses:
+            yield f".ns.{server.name}", "a name server inside its zone needs addresses"
+        if not inside and server.addresses:
+            yield f".ns.{server.name}", "a name server outside its zone has its addresses elsewhere"
+
+
+def twin_faults(topology: Topology, lines: Lines) -> list[Fault]:
+    """Services that stand for the same DNS name."""
+    first: dict[str, str] = {}
+    faults = []
+    for service in topology.services.values():
+        other = first.setdefault(service.dns, service.name)
+        if other != service.name:
+            line = lines.get((Kind.SERVICES, service.name), 0)
+            what = f"{service.dns} is the name of service {other!r} already"
+            faults.append(Fault(f"services.{service.name}.name", what, line))
+    return faults
