@@ -75,7 +75,7 @@ RECORDS: tuple[Record, ...] = (
     Presence("wild-1", 3),
     Override("api-us-3", Force.DRAIN),
     *(instance(pop, number) for pop in POPS for number in range(1, 6)),
-    *(instance(pop, number, "1.3.0") for pop in POPS for number in range(11, 14)),
+    *(instance(pop, number, "1.3.0") for pop in POPS for number in range(11, 16)),
 )
 
 

@@ -79,6 +79,8 @@ class UdpBatch:
         names = ctypes.create_string_buffer(BATCH * _NAME)
         controls = ctypes.create_string_buffer(BATCH * _CONTROL)
         self._names = memoryview(names).cast("B")
+        # The headers hold bare addresses: the memory behind them must be kept by hand.
+        self._controls = controls
         self._in = _Block(names, controls)
         self._out = _Block(names, controls)
         self._is_v6 = sock.family == socket.AF_INET6

@@ -85,7 +85,8 @@ def wire_name(qname: str) -> bytes:
         labels = _unescaped(qname)
     if labels == [b""]:
         return b"\0"
-    if any(not 0 < len(label) < 64 for label in labels) or sum(map(len, labels)) > 253:
+    size = sum(1 + len(label) for label in labels) + 1
+    if any(not 0 < len(label) < 64 for label in labels) or size > 255:
         raise Malformed(f"{qname!r} is no name")
     return (b"".join(bytes([len(label)]) + label for label in labels) + b"\0").lower()
 
