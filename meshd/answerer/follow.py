@@ -22,6 +22,8 @@ from meshd.wire.follow import SnapshotReader, snapshot_events
 
 log = logging.getLogger(__name__)
 
+_NOT_THERE = grpc.StatusCode.UNAVAILABLE
+
 # Cores send a beat each second.
 _SILENCE_S = 4.0
 _BACKOFF_S = (0.1, 2.0)
@@ -49,6 +51,7 @@ class Follower:
         self._heard: float | None = None
         self._delay = _BACKOFF_S[0]
         self._no_fold_before = 0.0
+        self._complained = ("", "")
 
     @property
     def age_s(self) -> float | None:
@@ -64,13 +67,19 @@ class Follower:
             try:
                 await self._follow(core)
             except (grpc.aio.AioRpcError, MeshError, TimeoutError, OSError) as error:
-                log.warning("core lost: core=%s reason=%s", core, _reason(error))
+                self._complain(core, _reason(error))
             finally:
                 if self._file is not None:
                     self._file.abandon()
             # Spread, so that many answerers do not come back as one.
             await asyncio.sleep(self._delay * random.uniform(0.5, 1.5))
             self._delay = min(self._delay * 2, _BACKOFF_S[1])
+
+    def _complain(self, core: str, reason: str) -> None:
+        """Log why a core was lost, once for as long as it stays so."""
+        if (core, reason) != self._complained:
+            self._complained = (core, reason)
+            log.warning("core lost: core=%s reason=%s", core, reason)
 
     async def _follow(self, core: str) -> None:
         held = self._state.snapshot
@@ -88,6 +97,7 @@ class Follower:
                     raise Refused("the core ended the stream")
                 self._heard = time.monotonic()
                 self._delay = _BACKOFF_S[0]
+                self._complained = ("", "")
                 self._take(reader, event)
                 await self._fold()
 
@@ -149,5 +159,6 @@ def refuse_regress(held: Snapshot | None, offered: Snapshot) -> None:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
+        # Details of a failed connection name each attempt; the code says enough.
+        return error.code().name if error.code() is _NOT_THERE else f"{error.details()}"
     return str(error) or f"silent for {_SILENCE_S} s"

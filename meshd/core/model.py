@@ -45,12 +45,19 @@ class Prefix(NamedTuple):
         try:
             net = ip_network(text.strip())
         except ValueError as error:
-            raise Invalid(str(error)) from None
+            raise Invalid(f"{error}{_nearest_network(text)}") from None
         return cls(net.version, int(net.network_address), net.prefixlen)
 
     def __str__(self) -> str:
         made = IPv4Address if self.version == 4 else IPv6Address
         return f"{made(self.network)}/{self.length}"
+
+
+def _nearest_network(text: str) -> str:
+    try:
+        return f"; the network is {ip_network(text.strip(), strict=False)}"
+    except ValueError:
+        return ""
 
 
 def dns_name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 
 from meshd.core.errors import MeshError
@@ -12,6 +13,8 @@ from meshd.daemon.settings import CoreSettings
 def main() -> int:
     """Run one core with the settings in the first argument; 1 if it could not start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s core %(message)s")
+    # Whoever can open core.sock can change the topology.
+    os.umask(0o077)
     settings = CoreSettings.model_validate_json(sys.argv[1])
     try:
         asyncio.run(run(settings))

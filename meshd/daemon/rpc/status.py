@@ -52,6 +52,7 @@ def details_of(error: MeshError) -> str:
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: MeshError) -> NoReturn:
     code = next(code for kind, code in _TABLE if isinstance(error, kind))
     await context.abort(code, details_of(error))
+    raise AssertionError("abort raises")
 
 
 Unary = Callable[[Any, Any, Any], Awaitable[Any]]

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from meshd.core import plan as planning
 from meshd.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
 from meshd.core.model import Record
-from meshd.core import plan as planning
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
 from meshd.daemon.rpc.status import streaming, unary
@@ -84,8 +84,9 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         if plan.unsafe and not force:
             raise Refused("; ".join(plan.unsafe) + " (force would do it)")
         writes = _writes(plan.changes())
-        # Two topology commits planned from one state cannot both pass.
-        writes.append(Put(GUARD_KEY, author.who.encode()))
+        # Two topology commits planned from one state cannot both pass. The value must change,
+        # for a store makes no revision of what stays the same.
+        writes.append(Put(GUARD_KEY, str(guard).encode()))
         revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
         await self._state.reached(revision)
         return revision
