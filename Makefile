@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # The main job, live in the terminal; ONCE=1 ends by itself.
 demo: $(STAMP)
 	@$(PYTHON) -m tests.servers.install
-	@$(PYTHON) examples/demo/demo.py $(if $(ONCE),--once)
+	@$(PYTHON) -m examples.demo.demo $(if $(ONCE),--once)
 
 # Everything, real DNS servers included.
 test: $(STAMP)

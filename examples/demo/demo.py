@@ -20,11 +20,15 @@ from types import FrameType
 import dns.exception
 import dns.message
 import dns.query
-from processes import HERE, Processes, find, free_port, wait_until
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from tests.servers.install import find
+from tests.servers.processes import Meshd, PowerDns, Server, wait_until
+
+HERE = Path(__file__).parent
 
 NAME = "api.mesh.internal"
 INSTANCES = {
@@ -114,7 +118,33 @@ def _dig(client: str, port: int) -> Seen:
     return Seen(tuple(row[4] for row in rows), int(rows[0][1]) if rows else 0)
 
 
-def play(stage: Stage, processes: Processes) -> list[str]:
+class Instances:
+    """The HTTP servers of the demo, one process each."""
+
+    def __init__(self, core: str, folder: Path) -> None:
+        self._core = core
+        self._folder = folder
+        self._running: dict[str, Server] = {}
+
+    def start(self, address: str) -> None:
+        """Start the instance of an address."""
+        name, version, pop = INSTANCES[address]
+        said = ["--name", name, "--version", version, "--pop", pop, "--address", address]
+        command = [sys.executable, HERE / "instance.py", "--core", self._core, *said]
+        self._running[name] = Server(name, command, self._folder)
+        self._running[name].start()
+
+    def kill(self, name: str) -> None:
+        """kill -9 of one."""
+        self._running.pop(name).kill()
+
+    def stop(self) -> None:
+        """End all."""
+        for server in self._running.values():
+            server.stop()
+
+
+def play(stage: Stage, instances: Instances) -> list[str]:
     """The four acts; returns what was seen, one line each."""
     report = []
     eu, canary = "127.1.0.9", "127.1.7.9"
@@ -131,7 +161,7 @@ def play(stage: Stage, processes: Processes) -> list[str]:
     victim = stage.names(eu)[0]
     address = stage.seen[eu].addresses[0]
     stage.say(f"kill -9 {victim}: its lease runs out.")
-    processes.kill(victim)
+    instances.kill(victim)
     took = stage.until(f"{victim} leaves the answers", lambda: victim not in stage.names(eu))
     report.append(f"{victim} killed: gone from answers after {took:.1f} s")
     pause(stage, 2)
@@ -145,8 +175,7 @@ def play(stage: Stage, processes: Processes) -> list[str]:
     pause(stage, 2)
 
     stage.say(f"{victim} comes back, {busy} is idle again.")
-    name, version, pop = INSTANCES[address]
-    processes.start_instance(name, version, pop, address)
+    instances.start(address)
     urllib.request.urlopen(f"http://{busy_address}:8080/load/0.1", data=b"", timeout=5).close()
     took = stage.until(
         "all is as it was",
@@ -165,49 +194,56 @@ def pause(stage: Stage, seconds: float) -> None:
         time.sleep(0.25)
 
 
-def set_up(processes: Processes, console: Console) -> tuple[int, str]:
-    """Start everything; returns the port to ask and whose it is."""
-    processes.start_meshd()
-    wait_until("meshd is ready", processes.is_ready)
-    console.print(processes.meshctl("apply", "-f", str(HERE / "mesh.yaml"), "--yes"))
-    for address, (name, version, pop) in INSTANCES.items():
-        processes.start_instance(name, version, pop, address)
-    if find("pdns_server"):
-        port = free_port()
-        processes.start_powerdns(port)
-        return port, "PowerDNS, which asks meshd"
-    console.print("PowerDNS is not installed: asking meshd's own DNS listener.")
-    return processes.dns_port, "meshd itself"
+def front(meshd: Meshd, folder: Path, stack: contextlib.ExitStack) -> tuple[int, str]:
+    """Whom clients ask: PowerDNS where it is installed, else meshd itself."""
+    if not find("pdns_server"):
+        return meshd.dns_port, "meshd itself (PowerDNS is not installed)"
+    powerdns = PowerDns(folder, meshd.bridge)
+    stack.callback(powerdns.stop)
+    powerdns.start_ready()
+    return powerdns.port, "PowerDNS, which asks meshd"
+
+
+def show(folder: Path, console: Console, *, once: bool) -> None:
+    """Start everything, play, and end everything."""
+    with contextlib.ExitStack() as stack:
+        meshd = Meshd(folder, 2)
+        stack.callback(meshd.stop)
+        meshd.start_ready()
+        applied = meshd.meshctl("apply", "-f", str(HERE / "mesh.yaml"), "--yes")
+        console.print(applied.stdout or applied.stderr, markup=False)
+        port, server = front(meshd, folder, stack)
+        instances = Instances(meshd.grpc, folder)
+        stack.callback(instances.stop)
+        for address in INSTANCES:
+            instances.start(address)
+        with Live(console=console, auto_refresh=False) as live:
+            stage = Stage(port, server, live)
+            report = play(stage, instances)
+            while not once:
+                report = play(stage, instances)
+        console.print("\n".join(f"seen: {line}" for line in report))
 
 
 def main() -> int:
     """Play the demo; 1 if something that should be seen was not."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--once", action="store_true", help="play it once and end")
     once = parser.parse_args().once
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="meshd-demo-") as folder:
-        processes = Processes(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="meshd-demo-") as name:
+        folder = Path(name)
         try:
-            port, server = set_up(processes, console)
-            with Live(console=console, auto_refresh=False) as live:
-                stage = Stage(port, server, live)
-                report = play(stage, processes)
-                while not once:
-                    report = play(stage, processes)
-            console.print("\n".join(f"seen: {line}" for line in report))
+            show(folder, console, once=once)
         except KeyboardInterrupt:
             console.print("stopped")
         except (TimeoutError, RuntimeError) as error:
-            console.print(f"failed: {error}", style="bold red")
-            for log in sorted(Path(folder).glob("*.log")):
+            console.print(f"failed: {error}", style="bold red", markup=False)
+            for log in sorted(folder.glob("*.log")):
                 tail = log.read_text(errors="replace").splitlines()[-15:]
                 console.print(f"--- {log.name}", *tail, sep="\n", markup=False)
             return 1
-        finally:
-            with contextlib.suppress(KeyboardInterrupt):
-                processes.stop()
     return 0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from meshd.core.errors import Compacted, MeshError, Unavailable
 from meshd.daemon.store.base import AuditEntry, Author, Batch, Contents, Expect, Write
@@ -32,6 +32,10 @@ _MAX_WAITING = 65_536
 _GROUP = 2048
 _TIDY = 10_000
 _RETRY_S = 1.0
+# While a thread works, a busy loop lets go of the GIL this often and for so long: its own
+# short releases between callbacks are too short for another thread to wake up in.
+_BREATH_EVERY_S = 0.002
+_BREATH_S = 0.0001
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +73,7 @@ class EmbeddedStore:
         self._is_writing = False
         self._tidying = 0
         self._rest_until = 0.0
+        self._at_work = 0
 
     @classmethod
     async def open(
@@ -164,7 +169,23 @@ class EmbeddedStore:
 
     async def _read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._head.check()
-        return await self._loop.run_in_executor(self._reader, partial(work, *args, **kwargs))
+        return await self._on(self._reader, partial(work, *args, **kwargs))
+
+    def _on(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
+        self._at_work += 1
+        if self._at_work == 1:
+            self._loop.call_later(_BREATH_EVERY_S, self._breathe)
+        done = self._loop.run_in_executor(thread, work)
+        done.add_done_callback(self._rested)
+        return done
+
+    def _rested(self, _: asyncio.Future[Any]) -> None:
+        self._at_work -= 1
+
+    def _breathe(self) -> None:
+        if self._at_work:
+            time.sleep(_BREATH_S)
+            self._loop.call_later(_BREATH_EVERY_S, self._breathe)
 
     def _submit(self, job: Job) -> asyncio.Future[int]:
         self._head.check()
@@ -190,7 +211,7 @@ class EmbeddedStore:
         self._is_writing = bool(group)
         if group:
             jobs = [waiting.job for waiting in group]
-            work = self._loop.run_in_executor(self._writer, self._file.write, jobs, self._wall())
+            work = self._on(self._writer, partial(self._file.write, jobs, self._wall()))
             work.add_done_callback(partial(self._settle, group))
 
     def _settle(self, group: list[_Waiting], work: asyncio.Future[list[Outcome]]) -> None:
@@ -211,7 +232,7 @@ class EmbeddedStore:
         if self._head.revision - self._oldest >= self._keep + self._keep // 10:
             self._tidying += 1
             upto = self._head.revision - self._keep
-            work = self._loop.run_in_executor(self._writer, self._file.trim, upto)
+            work = self._on(self._writer, partial(self._file.trim, upto))
             work.add_done_callback(self._trimmed)
 
     def _revoked(self, lease: int, done: asyncio.Future[int]) -> None:

@@ -19,20 +19,26 @@ from meshd.daemon.store.group import Group, Held, Job, Known, Outcome, names
 from meshd.daemon.store.rows import (
     MAX_BYTES,
     Cell,
+    Columns,
     blob,
     cell,
     fetch,
-    hexed,
     pack,
     pack_list,
     pages,
-    unhex,
 )
 
 # One trim takes this many edits away, or one revision.
 _TRIM_EDITS = 20_000
 # As far as SQLite can count.
 _NO_END = (1 << 63) - 1
+
+_HELD = Columns(("key", "revision", "lease"))
+_LEASE = Columns(("lease",))
+_ITEM = Columns(("key", "revision", "lease"), ("value",))
+_CHANGE = Columns(("revision", "place", "key", "lease"), ("after",))
+_EDIT = Columns(("revision", "place", "key"), ("before", "after"))
+_REVISION = Columns(("revision", "at_unix_s", "who", "what"))
 
 _FIND_KEYS = """
 SELECT key, revision, lease FROM items WHERE key IN (SELECT value FROM json_each(?))"""
@@ -123,20 +129,18 @@ class StoreFile:
         with schema.unavailable(self.path), _transaction(self._reader):
             revision = _head(self._reader)
             # No key is empty.
-            found = pages(self._reader, "key, hex(value), revision, lease", source, ("",))
             items = tuple(
-                Item(key, bytes.fromhex(value), changed, lease)
-                for page, _ in found
-                for key, value, changed, lease in page
+                Item(key, value, changed, lease)
+                for page, _ in pages(self._reader, _ITEM, source, ("",))
+                for key, changed, lease, value in page
             )
         return Contents(self.store_id, revision, items)
 
     def batches(self, after: int) -> list[Batch]:
         """Some of the batches after a revision, in order; Compacted if the next one is gone."""
-        columns = f"revision, place, key, {hexed('after')}, lease"
         rows: list[list[Any]] = []
         with schema.unavailable(self.path), _transaction(self._reader):
-            for page, is_more in pages(self._reader, columns, _FIND_EDITS, (after, _NO_END)):
+            for page, is_more in pages(self._reader, _CHANGE, _FIND_EDITS, (after, _NO_END)):
                 rows += page
                 if is_more and rows[0][0] != rows[-1][0]:
                     # The last revision may go on after this page: left for the next read.
@@ -145,7 +149,7 @@ class StoreFile:
         if not rows or rows[0][0] != after + 1:
             raise Compacted(f"revision {after + 1} is no longer in the history of {self.path}")
         return [
-            Batch(revision, tuple(Change(key, unhex(value), lease) for *_, key, value, lease in of))
+            Batch(revision, tuple(Change(key, value, lease) for _, _, key, lease, value in of))
             for revision, of in groupby(rows, itemgetter(0))
         ]
 
@@ -153,7 +157,7 @@ class StoreFile:
         """The last revisions, newest first."""
         end = _NO_END if before is None else max(0, min(before, _NO_END))
         with schema.unavailable(self.path), _transaction(self._reader):
-            found = pages(self._reader, "revision, at_unix_s, who, what", _FIND_REVISIONS, (end,))
+            found = pages(self._reader, _REVISION, _FIND_REVISIONS, (end,))
             rows = chain.from_iterable(page for page, _ in found)
             heads = list(islice(rows, max(limit, 0)))
             edits = self._edits(heads[-1][0], heads[0][0]) if heads else {}
@@ -163,22 +167,19 @@ class StoreFile:
         )
 
     def _edits(self, first: int, last: int) -> dict[int, tuple[Edit, ...]]:
-        columns = f"revision, place, key, {hexed('before')}, {hexed('after')}"
-        found = pages(self._reader, columns, _FIND_EDITS, (first - 1, _NO_END))
+        found = pages(self._reader, _EDIT, _FIND_EDITS, (first - 1, _NO_END))
         rows = chain.from_iterable(page for page, _ in found)
         edits = {}
         for revision, of_one in groupby(rows, itemgetter(0)):
             if revision > last:
                 break
-            edits[revision] = tuple(
-                Edit(key, unhex(before), unhex(after)) for *_, key, before, after in of_one
-            )
+            edits[revision] = tuple(Edit(key, before, after) for _, _, key, before, after in of_one)
         return edits
 
     def _known(self, jobs: Sequence[Job]) -> Known:
         keys, leases, revoked = names(jobs)
         rows = self._find(_FIND_KEYS, keys) + self._find(_FIND_BOUND, revoked)
-        living = self._find(_FIND_LEASES, leases, "lease")
+        living = self._find(_FIND_LEASES, leases, _LEASE)
         return Known(
             _head(self.writer),
             {key: Held(revision, lease) for key, revision, lease in rows},
@@ -186,7 +187,7 @@ class StoreFile:
         )
 
     def _find(
-        self, source: str, wanted: Iterable[str | int], columns: str = "key, revision, lease"
+        self, source: str, wanted: Iterable[str | int], columns: Columns = _HELD
     ) -> list[list[Any]]:
         return fetch(self.writer, columns, source, (pack_list(wanted),)) if wanted else []
 

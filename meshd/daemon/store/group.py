@@ -50,20 +50,19 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class EditRow:
-    """One row of history; `before` counts only if an earlier job of the group wrote the key."""
+    """One row of history; where `before` is not known, the file holds it."""
 
     revision: int
     place: int
     change: Change
-    is_rewrite: bool
+    is_known: bool
     before: bytes | None
 
     @property
     def cells(self) -> tuple[str | int | bytes | None, ...]:
         change = self.change
-        is_rewrite = int(self.is_rewrite)
-        before = (is_rewrite, self.before, change.value)
-        return (self.revision, self.place, change.key, *before, change.lease)
+        values = (int(self.is_known), self.before, change.value)
+        return (self.revision, self.place, change.key, *values, change.lease)
 
 
 def names(jobs: Iterable[Job]) -> tuple[set[str], set[int], set[int]]:
@@ -143,8 +142,8 @@ class Group:
         for place, change in enumerate(changes):
             earlier = self.items.get(change.key)
             before = None if earlier is None else earlier[1].value
-            is_rewrite = earlier is not None
-            self.edits.append(EditRow(self.revision, place, change, is_rewrite, before))
+            is_known = earlier is not None or change.key not in self.known.keys
+            self.edits.append(EditRow(self.revision, place, change, is_known, before))
             self.items[change.key] = (self.revision, change)
             self._bind(change)
         return self.revision

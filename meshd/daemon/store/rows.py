@@ -7,15 +7,24 @@ back; row by row, a busy event loop would slow a store to a few writes a second.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # The longest text or blob that a connection may make: pages of rows grow shorter to fit.
 MAX_BYTES = 64 << 20
-_PAGE = 8192
+_PAGE = 4096
 _PACK_ROWS = 50_000
 _PACK_BYTES = 16 << 20
 
 Cell = str | int | float | bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns to read: those that JSON can hold, and blobs."""
+
+    plain: tuple[str, ...]
+    blobs: tuple[str, ...] = ()
 
 
 def pack(rows: Iterable[Sequence[Cell]]) -> Iterator[tuple[str, bytes]]:
@@ -59,27 +68,29 @@ def blob(place: int) -> str:
     return f"substr(?2, {start}, json_extract(json_each.value, '$[{place}][1]'))"
 
 
-def hexed(column: str) -> str:
-    """SQL for a blob as JSON can hold it; hex(NULL) alone would be an empty text."""
-    return f"iif({column} IS NULL, NULL, hex({column}))"
-
-
-def unhex(text: str | None) -> bytes | None:
-    """The blob of a `hexed` column."""
-    return None if text is None else bytes.fromhex(text)
-
-
 def fetch(
-    connection: sqlite3.Connection, columns: str, source: str, parameters: Sequence[str | int]
+    connection: sqlite3.Connection,
+    columns: Columns,
+    source: str,
+    parameters: Sequence[str | int],
 ) -> list[list[Any]]:
-    """All rows of a selection, their columns as JSON can hold them."""
-    query = f"SELECT json_group_array(json_array({columns})) FROM ({source})"
-    rows: list[list[Any]] = json.loads(connection.execute(query, parameters).fetchone()[0])
+    """All rows of a selection: their plain cells, then their blobs."""
+    cells = ", ".join((*columns.plain, *(f"length({name})" for name in columns.blobs)))
+    # Joined as text, which SQLite does byte by byte, and cut again by length.
+    joins = "".join(f", CAST(group_concat({name}, '') AS BLOB)" for name in columns.blobs)
+    query = f"SELECT json_group_array(json_array({cells})){joins} FROM ({source})"
+    text, *joined = connection.execute(query, parameters).fetchone()
+    rows: list[list[Any]] = json.loads(text)
+    for place, blobs in enumerate(joined, len(columns.plain)):
+        _cut(rows, place, blobs)
     return rows
 
 
 def pages(
-    connection: sqlite3.Connection, columns: str, source: str, start: tuple[str | int, ...]
+    connection: sqlite3.Connection,
+    columns: Columns,
+    source: str,
+    start: tuple[str | int, ...],
 ) -> Iterator[tuple[list[list[Any]], bool]]:
     """All rows of a selection, in pages that fit, and whether more are to come.
 
@@ -98,6 +109,15 @@ def pages(
         is_more = len(rows) == limit
         yield rows, is_more
         start = tuple(rows[-1][: len(start)]) if rows else start
+
+
+def _cut(rows: list[list[Any]], place: int, blobs: bytes) -> None:
+    start = 0
+    for row in rows:
+        if row[place] is not None:
+            end = start + row[place]
+            row[place] = blobs[start:end]
+            start = end
 
 
 def _dump(value: list[Any]) -> str:
