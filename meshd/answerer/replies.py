@@ -40,6 +40,8 @@ class Replier:
         ]
         self._remembered = Remembered()
         state.on_swap(self._renew)
+        # There may be a snapshot already, read from disk.
+        self._renew()
 
     def _renew(self) -> None:
         if self._state.snapshot is not None:

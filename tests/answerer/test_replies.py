@@ -187,6 +187,13 @@ def test_without_a_topology_it_is_servfail_and_never_nxdomain() -> None:
     assert dns.message.from_wire(raw).rcode() == dns.rcode.SERVFAIL
 
 
+def test_a_snapshot_that_was_there_first_is_answered_from() -> None:
+    state = State()
+    state.swap(samples.snapshot())
+    made = Replier(state, [])
+    assert len(addresses(ask(made, "api.mesh.internal", "A"))) == 4
+
+
 def test_a_swap_shows_at_once() -> None:
     made, state = replier()
     before = addresses(ask(made, "api.mesh.internal", "A", source=STRANGER))

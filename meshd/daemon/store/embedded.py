@@ -10,12 +10,11 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from meshd.core.errors import Compacted, MeshError, Unavailable
 from meshd.daemon.store.base import AuditEntry, Author, Batch, Contents, Expect, Write
@@ -24,6 +23,7 @@ from meshd.daemon.store.file import StoreFile
 from meshd.daemon.store.group import Grant, Job, Outcome, Revoke
 from meshd.daemon.store.head import Head
 from meshd.daemon.store.leases import Leases
+from meshd.daemon.store.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,6 @@ _MAX_WAITING = 65_536
 _GROUP = 2048
 _TIDY = 10_000
 _RETRY_S = 1.0
-# While a thread works, a busy loop lets go of the GIL this often and for so long: its own
-# short releases between callbacks are too short for another thread to wake up in.
-_BREATH_EVERY_S = 0.002
-_BREATH_S = 0.0001
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,14 +49,14 @@ class EmbeddedStore:
     def __init__(
         self,
         file: StoreFile,
-        threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+        threads: Threads,
         clock: Callable[[], float],
         wall: Callable[[], float],
         keep_revisions: int,
     ) -> None:
         self.store_id = file.store_id
         self._file = file
-        self._writer, self._reader = threads
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._wall = wall
         self._keep = keep_revisions
@@ -73,7 +69,6 @@ class EmbeddedStore:
         self._is_writing = False
         self._tidying = 0
         self._rest_until = 0.0
-        self._at_work = 0
 
     @classmethod
     async def open(
@@ -89,13 +84,11 @@ class EmbeddedStore:
         """
         if keep_revisions < 1:
             raise ValueError(f"keep_revisions must be at least 1, not {keep_revisions}")
-        threads = (ThreadPoolExecutor(1, "store-write"), ThreadPoolExecutor(1, "store-read"))
-        loop = asyncio.get_running_loop()
+        threads = Threads()
         try:
-            file = await loop.run_in_executor(threads[0], StoreFile, Path(path))
+            file = await threads.write(partial(StoreFile, Path(path)))
         except BaseException:
-            for thread in threads:
-                thread.shutdown(wait=False)
+            threads.stop()
             raise
         return cls(file, threads, clock, wall, keep_revisions)
 
@@ -162,30 +155,13 @@ class EmbeddedStore:
         while self._waiting:
             _settle_one(self._waiting.popleft(), Unavailable("the store is closed"))
         # Behind whatever each thread is still doing.
-        await self._loop.run_in_executor(self._reader, _nothing)
-        await self._loop.run_in_executor(self._writer, self._file.close)
-        self._reader.shutdown(wait=False)
-        self._writer.shutdown(wait=False)
+        await self._threads.read(_nothing)
+        await self._threads.write(self._file.close)
+        self._threads.stop()
 
     async def _read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._head.check()
-        return await self._on(self._reader, partial(work, *args, **kwargs))
-
-    def _on(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
-        self._at_work += 1
-        if self._at_work == 1:
-            self._loop.call_later(_BREATH_EVERY_S, self._breathe)
-        done = self._loop.run_in_executor(thread, work)
-        done.add_done_callback(self._rested)
-        return done
-
-    def _rested(self, _: asyncio.Future[Any]) -> None:
-        self._at_work -= 1
-
-    def _breathe(self) -> None:
-        if self._at_work:
-            time.sleep(_BREATH_S)
-            self._loop.call_later(_BREATH_EVERY_S, self._breathe)
+        return await self._threads.read(partial(work, *args, **kwargs))
 
     def _submit(self, job: Job) -> asyncio.Future[int]:
         self._head.check()
@@ -211,7 +187,7 @@ class EmbeddedStore:
         self._is_writing = bool(group)
         if group:
             jobs = [waiting.job for waiting in group]
-            work = self._on(self._writer, partial(self._file.write, jobs, self._wall()))
+            work = self._threads.write(partial(self._file.write, jobs, self._wall()))
             work.add_done_callback(partial(self._settle, group))
 
     def _settle(self, group: list[_Waiting], work: asyncio.Future[list[Outcome]]) -> None:
@@ -232,7 +208,7 @@ class EmbeddedStore:
         if self._head.revision - self._oldest >= self._keep + self._keep // 10:
             self._tidying += 1
             upto = self._head.revision - self._keep
-            work = self._on(self._writer, partial(self._file.trim, upto))
+            work = self._threads.write(partial(self._file.trim, upto))
             work.add_done_callback(self._trimmed)
 
     def _revoked(self, lease: int, done: asyncio.Future[int]) -> None:
