@@ -222,6 +222,7 @@ def show(folder: Path, console: Console, *, once: bool) -> None:
             report = play(stage, instances)
             while not once:
                 report = play(stage, instances)
+        console.print()
         console.print("\n".join(f"seen: {line}" for line in report))
 
 

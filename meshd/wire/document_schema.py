@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from meshd.core.errors import Fault, Invalid
 from meshd.core.model import (
+    Address,
     Check,
     Instance,
     NameServer,
@@ -23,8 +26,12 @@ from meshd.core.model import (
     dns_name,
     parse_address,
 )
-from meshd.core.selector import Selector, Version, parse_selector
+from meshd.core.selector import LATEST, Selector, Version, parse_selector
 from meshd.core.topology import Kind
+
+T = TypeVar("T")
+
+_ANY: Selector = LATEST
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -61,6 +68,33 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class _Parts:
+    """Makes the parts of a record; `raise_faults` tells of all that went wrong, not the first."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def take(self, where: str, make: Callable[[], T], spare: T) -> T:
+        """A part; where it is wrong, its faults are kept and `spare` stands in."""
+        try:
+            return make()
+        except Invalid as error:
+            for fault in error.faults:
+                inner = f"{where}.{fault.where}".strip(".")
+                self._faults.append(Fault(inner, fault.what))
+            return spare
+
+    def whole(self, make: Callable[[], Record]) -> Record:
+        """The record; Invalid lists the faults of its parts and its own."""
+        try:
+            record = make()
+        except Invalid as error:
+            raise Invalid([*self._faults, *error.faults]) from None
+        if self._faults:
+            raise Invalid(self._faults)
+        return record
+
+
 class ZoneForm(_Form):
     """zones: <name>: {ns, contact, negative_ttl}."""
 
@@ -70,10 +104,18 @@ class ZoneForm(_Form):
 
     def record(self, name: str) -> Record:
         """The zone."""
-        servers = tuple(
-            NameServer(dns_name(host), tuple(map(parse_address, held))) for host, held in self.ns
-        )
-        return Zone(dns_name(name), servers, self.contact, int(self.negative_ttl))
+        parts = _Parts()
+        servers = [
+            parts.take(
+                f"ns.{host}",
+                partial(_server, host, held),
+                NameServer("invalid."),
+            )
+            for host, held in self.ns
+        ]
+        at = parts.take("", partial(dns_name, name), "invalid.")
+        made = partial(Zone, at, tuple(servers), self.contact, int(self.negative_ttl))
+        return parts.whole(made)
 
 
 class PopForm(_Form):
@@ -95,13 +137,13 @@ class RangeForm(_Form):
 
     def record(self, name: str) -> Record:
         """The range."""
-        selectors = []
-        for text in self.services:
-            service, at, selector = text.partition("@")
-            if not at:
-                raise Invalid(f"{text!r} is not <service>@<version>")
-            selectors.append((service.strip(), parse_selector(selector)))
-        return Range(Prefix.parse(name), self.pop, tuple(selectors))
+        parts = _Parts()
+        selectors = [
+            parts.take(f"services.{place}", partial(_choice, text), ("invalid", _ANY))
+            for place, text in enumerate(self.services)
+        ]
+        prefix = parts.take("", partial(Prefix.parse, name), Prefix(4, 0, 0))
+        return parts.whole(partial(Range, prefix, self.pop, tuple(selectors)))
 
 
 class TtlForm(_Form):
@@ -134,7 +176,7 @@ class CheckForm(_Form):
         """The check."""
         kinds = [kind for kind in ("http", "https", "grpc", "tcp") if kind in self.model_fields_set]
         if len(kinds) != 1:
-            raise Invalid([Fault("check", "needs exactly one of http, https, grpc, tcp")])
+            raise Invalid("needs exactly one of http, https, grpc, tcp")
         path = getattr(self, kinds[0]) if kinds[0].startswith("http") else None
         return Check(kinds[0], path or "/", self.every, self.timeout, self.rise, self.fall)
 
@@ -154,34 +196,55 @@ class ServiceForm(_Form):
 
     def record(self, name: str) -> Record:
         """The service."""
-        channels = {key: _selector(text) for key, text in self.channels.items()}
-        return Service(
-            name,
-            dns_name(self.name),
-            tuple(_port(key, text) for key, text in self.ports.items()),
-            _selector(self.version),
-            tuple(sorted(channels.items(), key=lambda item: item[0])),
-            self.check.check() if self.check else None,
-            Ttl(int(self.ttl.min), int(self.ttl.max)),
-            self.max_answers,
-            Sticky(self.sticky.v4, self.sticky.v6),
-            self.fail_open,
+        parts = _Parts()
+        channels = [
+            (key, parts.take(f"channels.{key}", partial(parse_selector, text), _ANY))
+            for key, text in sorted(self.channels.items())
+        ]
+        ports = [
+            parts.take(f"ports.{key}", partial(_port, key, text), Port(f"p{place}", 1))
+            for place, (key, text) in enumerate(self.ports.items())
+        ]
+        return parts.whole(
+            partial(
+                Service,
+                name,
+                parts.take("name", partial(dns_name, self.name), "invalid."),
+                tuple(ports),
+                parts.take("version", partial(parse_selector, self.version), _ANY),
+                tuple(channels),
+                parts.take("check", self.check.check, None) if self.check else None,
+                parts.take("ttl", partial(Ttl, int(self.ttl.min), int(self.ttl.max)), Ttl()),
+                self.max_answers,
+                parts.take("sticky", partial(Sticky, self.sticky.v4, self.sticky.v6), Sticky()),
+                self.fail_open,
+            )
         )
 
 
-def _selector(text: str | Mapping[str, str]) -> Selector:
-    return parse_selector(text if isinstance(text, str) else str(text))
+def _spare_address(place: int) -> Address:
+    return IPv4Address(place + 1)
+
+
+def _server(host: str, addresses: list[str]) -> NameServer:
+    return NameServer(dns_name(host), tuple(map(parse_address, addresses)))
+
+
+def _choice(text: str) -> tuple[str, Selector]:
+    service, at, selector = text.partition("@")
+    if not at:
+        raise Invalid(f"{text!r} is not <service>@<version>")
+    return service.strip(), parse_selector(selector)
 
 
 def _port(name: str, text: str) -> Port:
     number, _, proto = text.partition("/")
-    where = f"ports.{name}"
     if not number.isdigit():
-        raise Invalid([Fault(where, f"{text!r} is not a port (as in 8080/tcp)")])
+        raise Invalid(f"{text!r} is not a port (as in 8080/tcp)")
     try:
         return Port(name, int(number), proto or "tcp")
     except Invalid as error:
-        raise Invalid(Fault(where, fault.what) for fault in error.faults) from None
+        raise Invalid([Fault("", fault.what) for fault in error.faults]) from None
 
 
 class InstanceForm(_Form):
@@ -197,15 +260,24 @@ class InstanceForm(_Form):
 
     def record(self, name: str) -> Record:
         """The instance."""
-        return Instance(
-            name,
-            self.service,
-            Version(self.version),
-            self.pop,
-            tuple(map(parse_address, self.address)),
-            tuple(sorted(self.ports.items())),
-            self.capacity,
-            tuple(self.tags),
+        parts = _Parts()
+        addresses = [
+            parts.take("address", partial(parse_address, text), _spare_address(place))
+            for place, text in enumerate(self.address)
+        ]
+        version = parts.take("version", partial(Version, self.version), Version("0"))
+        return parts.whole(
+            partial(
+                Instance,
+                name,
+                self.service,
+                version,
+                self.pop,
+                tuple(addresses),
+                tuple(sorted(self.ports.items())),
+                self.capacity,
+                tuple(self.tags),
+            )
         )
 
 

@@ -99,7 +99,10 @@ class EmbeddedStore:
         )
 
     async def load(self) -> Contents:
-        return await self._read(self._file.load)
+        contents = await self._read(self._file.load)
+        # It may have come by before its writer heard: whoever loads it may follow from there.
+        self._head.advance(contents.revision)
+        return contents
 
     async def commit(
         self, writes: Sequence[Write], author: Author, expect: Sequence[Expect] = ()
@@ -123,10 +126,12 @@ class EmbeddedStore:
         # Alive before it is written: one whose owner gave up waiting runs out all the same.
         self._leases.arm(lease, ttl_s)
         try:
-            return await self._submit(Grant(lease, ttl_s))
+            await self._submit(Grant(lease, ttl_s))
         except MeshError:
             self._leases.forget(lease)
             raise
+        self._leases.renew(lease)
+        return lease
 
     async def renew(self, lease: int) -> None:
         self._head.check()

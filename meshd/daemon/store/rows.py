@@ -32,24 +32,14 @@ def pack(rows: Iterable[Sequence[Cell]]) -> Iterator[tuple[str, bytes]]:
 
     Bytes stand in the JSON as [offset, length] of the blob, to be cut out by `blob(place)`.
     """
-    cells: list[list[Any]] = []
-    parts: list[bytes] = []
-    size = 0
+    packer = _Packer()
     for row in rows:
-        packed: list[Any] = []
-        for cell in row:
-            if isinstance(cell, bytes):
-                packed.append([size + 1, len(cell)])
-                parts.append(cell)
-                size += len(cell)
-            else:
-                packed.append(cell)
-        cells.append(packed)
-        if len(cells) >= _PACK_ROWS or size >= _PACK_BYTES:
-            yield _dump(cells), b"".join(parts)
-            cells, parts, size = [], [], 0
-    if cells:
-        yield _dump(cells), b"".join(parts)
+        packer.add(row)
+        if len(packer.cells) >= _PACK_ROWS or packer.size >= _PACK_BYTES:
+            yield packer.packed()
+            packer = _Packer()
+    if packer.cells:
+        yield packer.packed()
 
 
 def pack_list(values: Iterable[object]) -> str:
@@ -109,6 +99,26 @@ def pages(
         is_more = len(rows) == limit
         yield rows, is_more
         start = tuple(rows[-1][: len(start)]) if rows else start
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self.cells: list[list[Any]] = []
+        # Never empty: SQLite cuts NULL, not an empty blob, out of an empty one.
+        self.parts = [b"\0"]
+        self.size = 1
+
+    def add(self, row: Sequence[Cell]) -> None:
+        self.cells.append([self._place(c) if isinstance(c, bytes) else c for c in row])
+
+    def _place(self, part: bytes) -> tuple[int, int]:
+        start = self.size + 1
+        self.parts.append(part)
+        self.size += len(part)
+        return start, len(part)
+
+    def packed(self) -> tuple[str, bytes]:
+        return _dump(self.cells), b"".join(self.parts)
 
 
 def _cut(rows: list[list[Any]], place: int, blobs: bytes) -> None:

@@ -1,0 +1,84 @@
+"""meshctl's way to a core: one channel a command, and errors as exit codes.
+
+0 done, 1 refused or failed, 2 usage, 3 cannot reach the server.
+"""
+
+import getpass
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import click
+import grpc
+
+REFUSED = 1
+UNREACHABLE = 3
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.enable_retries", 0),
+)
+_CODES = {
+    grpc.StatusCode.UNAVAILABLE: UNREACHABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UNREACHABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which core to talk to, and how long to wait for it."""
+
+    address: str
+    timeout_s: float
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        """A channel; what the core refuses ends the program with its reason."""
+        with grpc.insecure_channel(self.address, options=_OPTIONS) as channel:
+            try:
+                yield channel
+            except grpc.RpcError as error:
+                self._fail(error)
+
+    def _fail(self, error: grpc.RpcError) -> NoReturn:
+        code: grpc.StatusCode = error.code()
+        details: str = error.details() or code.name
+        if code in _CODES:
+            details = f"cannot reach meshd at {self.address}: {details.splitlines()[0][:200]}"
+        fail(details.splitlines(), _CODES.get(code, REFUSED))
+
+
+def fail(lines: list[str], code: int = REFUSED) -> NoReturn:
+    """End with a complaint: text for people, an object under --json."""
+    if wants_json():
+        faults = lines if code == REFUSED else []
+        click.echo(json.dumps({"error": lines[0], "faults": faults, "exit": code}))
+    else:
+        head = f"refused: {len(lines)} faults" if len(lines) > 1 else "meshctl"
+        for line in lines if len(lines) == 1 else [head, *lines]:
+            click.echo(f"meshctl: {line}" if len(lines) == 1 else line, err=True)
+    sys.exit(code)
+
+
+def wants_json() -> bool:
+    """True if the running command was given --json."""
+    context = click.get_current_context(silent=True)
+    while context is not None:
+        if context.params.get("as_json"):
+            return True
+        context = context.parent
+    return False
+
+
+def author() -> str:
+    """Who runs meshctl, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{platform.node()}"

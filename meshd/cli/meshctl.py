@@ -1,0 +1,38 @@
+"""`meshctl`: everything that people and pipelines ask of a core."""
+
+import click
+
+from meshd import __version__
+from meshd.cli.connect import Server
+from meshd.cli.instance_commands import instance
+from meshd.cli.resolve_commands import explain, resolve
+from meshd.cli.topology_commands import apply, export, get, history, plan
+from meshd.cli.watch_command import watch
+
+
+@click.group()
+@click.version_option(__version__, prog_name="meshctl")
+@click.option(
+    "--server",
+    default="127.0.0.1:7700",
+    envvar="MESHCTL_SERVER",
+    show_default=True,
+    show_envvar=True,
+    help="gRPC address of a core, HOST:PORT or unix:/path.",
+)
+@click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for it.")
+@click.pass_context
+def main(context: click.Context, server: str, timeout: float) -> None:
+    """Plan and change the topology, and ask what clients are answered and why.
+
+    Exit codes: 0 done, 1 refused or failed, 2 usage, 3 cannot reach the server.
+    """
+    context.obj = Server(server, timeout)
+
+
+for command in (apply, plan, get, export, history, resolve, explain, watch, instance):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Settings of `meshd`: defaults, file, flags, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from meshd.cli.config import Config, read_config
+from meshd.core.errors import Invalid
+
+
+def test_defaults() -> None:
+    config = read_config(None, {})
+    assert (config.grpc, config.http, config.dns) == (
+        "127.0.0.1:7700",
+        "127.0.0.1:7780",
+        ("127.0.0.1:5300",),
+    )
+    assert config.bridge_path == Path("meshd-data/bridge.sock")
+    assert 1 <= config.answerers <= 4
+    assert [str(network) for network in config.ecs_from] == ["127.0.0.0/8", "::1/128"]
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "meshd.toml"
+    file.write_text(
+        'grpc = "127.0.0.1:1"\ndns = ["127.0.0.1:53", "[::1]:53"]\necs-from = "10.0.0.0/8"\n'
+    )
+    config = read_config(file, {"grpc": "127.0.0.1:2", "http": None})
+    assert config.grpc == "127.0.0.1:2"
+    assert config.dns == ("127.0.0.1:53", "[::1]:53")
+    assert [str(network) for network in config.ecs_from] == ["10.0.0.0/8"]
+
+
+def test_every_flag_has_a_key() -> None:
+    from meshd.cli.meshd import answer, serve
+
+    keys = {field.alias or name for name, field in Config.model_fields.items()}
+    flags = {
+        option.lstrip("-")
+        for command in (serve, answer)
+        for p in command.params
+        for option in p.opts
+    }
+    assert flags - {"config", "help"} == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('grpc = "7700"\ndns = "nowhere:53"\nanswerers = 0\nspeed = 9\n', 4),
+        ("grpc = \n", 1),
+        ('grpc = "0.0.0.0:7700"\n', 1),
+        ('ecs-from = "10.0.0.1/8"\n', 1),
+    ],
+)
+def test_everything_wrong_is_said_at_once(tmp_path: Path, text: str, count: int) -> None:
+    file = tmp_path / "meshd.toml"
+    file.write_text(text)
+    with pytest.raises(Invalid) as refused:
+        read_config(file, {})
+    assert len(refused.value.faults) == count
+
+
+def test_insecure_must_be_said(tmp_path: Path) -> None:
+    assert read_config(None, {"grpc": "0.0.0.0:7700", "insecure": True}).insecure
+    with pytest.raises(Invalid, match="insecure"):
+        read_config(None, {"grpc": "[::]:7700"})
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="none.toml"):
+        read_config(tmp_path / "none.toml", {})

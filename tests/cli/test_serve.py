@@ -1,0 +1,102 @@
+"""`meshd serve` as a process: how it starts, is refused, starts again, and ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers.processes import Meshd, Server, free_port, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+def meshd(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "meshd.cli.meshd", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_help_and_usage() -> None:
+    for arguments in (("--help",), ("serve", "--help"), ("answer", "--help")):
+        done = meshd(*arguments)
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+    assert meshd("serve", "--nonsense").returncode == 2
+    done = meshd("serve", "--grpc", "nowhere", "--answerers", "0")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert meshd("answer").returncode == 2
+
+
+def test_start_stop_and_nothing_left(tmp_path: Path) -> None:
+    made = Meshd(tmp_path, 2)
+    made.start_ready()
+    pids = [made.core_pid, *made.answerer_pids]
+    assert len(pids) == 3
+    assert made.stop() == 0
+    assert not made.bridge.exists()
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_second_one_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    made = Meshd(tmp_path)
+    made.start_ready()
+    try:
+        again = Meshd(tmp_path)
+        again.start()
+        wait_until("the second one ends", lambda: not again.is_running)
+        assert again.stop() == 1
+        assert "another meshd listens there" in again.tail()
+        assert made.is_ready()
+        assert made.bridge.exists()
+    finally:
+        made.stop()
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    taken = Meshd(tmp_path)
+    taken.start_ready()
+    try:
+        other = tmp_path / "other"
+        other.mkdir()
+        command = [sys.executable, "-m", "meshd.cli.meshd", "serve", "--data", other / "data",
+                   "--grpc", taken.grpc, "--http", f"127.0.0.1:{free_port()}",
+                   "--dns", f"127.0.0.1:{free_port()}"]  # fmt: skip
+        server = Server("second", command, other)
+        server.start()
+        wait_until("it ends", lambda: not server.is_running)
+        assert server.stop() == 1
+        assert f"cannot listen on {taken.grpc}" in server.tail()
+    finally:
+        taken.stop()
+
+
+def test_children_end_with_their_supervisor(tmp_path: Path) -> None:
+    made = Meshd(tmp_path)
+    made.start_ready()
+    pids = [made.core_pid, *made.answerer_pids]
+    made.kill()
+    wait_until("the children end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_what_ends_is_started_again(tmp_path: Path) -> None:
+    made = Meshd(tmp_path, 2)
+    made.start_ready()
+    try:
+        for _ in range(3):
+            core, answerer = made.core_pid, made.answerer_pids[0]
+            os.kill(core, signal.SIGKILL)
+            os.kill(answerer, signal.SIGKILL)
+            took = wait_until(
+                "both are back",
+                lambda: (
+                    made.core_pid not in (0, core)
+                    and answerer not in made.answerer_pids
+                    and made.is_ready()
+                ),
+            )
+            assert took < 10
+    finally:
+        made.stop()
