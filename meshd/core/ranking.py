@@ -93,14 +93,16 @@ def build_ladder(wanted: Sequence[Member], others: Sequence[Member], pops: Seque
     When no wanted member is ready the others take over; when nobody is, all stand in.
     """
     note = ""
-    ready_wanted = any(member.verdict.is_ready for member in wanted)
-    if not ready_wanted and any(member.verdict.is_ready for member in others):
-        note = "no instance of the selected version is ready: other versions take over"
-        wanted, others = others, ()
     usable = [m for m in wanted if m.verdict is not Verdict.FORCED_DOWN]
+    if not any(member.verdict.is_ready for member in usable):
+        spare = [m for m in others if m.verdict is not Verdict.FORCED_DOWN]
+        if spare and (not usable or any(member.verdict.is_ready for member in spare)):
+            note = "no instance of the selected version is ready: other versions take over"
+            usable, others = spare, ()
     all_down = bool(usable) and not any(member.verdict.is_ready for member in usable)
     if all_down:
-        note = "no instance is ready: all that are not forced down are answered"
+        said = "no instance is ready: all that are not forced down are answered"
+        note = f"{note}; {said}" if note else said
     tiers = []
     # Without a Pop (the neutral view) all members are one tier.
     for pop in pops or ("",):

@@ -1,0 +1,126 @@
+"""Hypothesis strategies for small topologies, in which everything has a chance to meet."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from hypothesis import strategies as st
+
+from meshd.core.model import (
+    Force,
+    Instance,
+    NameServer,
+    Override,
+    Pop,
+    Port,
+    Prefix,
+    Range,
+    Record,
+    Service,
+    Sticky,
+    Ttl,
+    Zone,
+)
+from meshd.core.resolve import Client
+from meshd.core.selector import Version, parse_selector
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Topology
+
+POPS = ("eu", "us", "ap")
+VERSIONS = ("1.2.0", "1.2.1", "1.3.0", "2.0.0-rc.1")
+SELECTORS = ("latest", "1.2", "1.2.*", ">=1.2.1,<2", "beta", "{1.2.*: 70, 1.3: 30}", "9.9")
+SERVICES = {
+    "api": "api.mesh.internal.",
+    "apex": "mesh.internal.",
+    "wild": "*.apps.mesh.internal.",
+    "deep": "a.b.mesh.internal.",
+}
+
+selectors = st.sampled_from(SELECTORS).map(parse_selector)
+
+
+@st.composite
+def prefixes(draw: st.DrawFn) -> Prefix:
+    """Prefixes in a space so small that they nest and touch: 10.0.0.0/22 and 2001:db8::/118."""
+    length = draw(st.sampled_from([0, 22, 23, 24, 25, 27, 30, 32]))
+    value = draw(st.integers(0, 1023))
+    if draw(st.integers(0, 3)) == 0:
+        kept = length + 96 if length else 0
+        whole = 0x20010DB8 << 96 | value
+        return Prefix(6, whole >> 128 - kept << 128 - kept, kept)
+    whole = 0x0A000000 | value
+    return Prefix(4, whole >> 32 - length << 32 - length, length)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> tuple[Range, ...]:
+    found = {}
+    for prefix in draw(st.lists(prefixes(), max_size=12)):
+        chosen = draw(st.dictionaries(st.sampled_from(list(SERVICES)), selectors, max_size=2))
+        found[prefix] = Range(prefix, draw(st.sampled_from(POPS)), tuple(chosen.items()))
+    return tuple(found.values())
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> Service:
+    return Service(
+        name,
+        SERVICES[name],
+        (Port("http", 8080), Port("https", 8443)),
+        draw(selectors),
+        (("beta", parse_selector("2.0.0-rc.1")),),
+        None,
+        Ttl(5, 60),
+        draw(st.integers(1, 4)),
+        Sticky(draw(st.sampled_from([0, 24, 30, 32])), draw(st.sampled_from([0, 120, 128]))),
+        draw(st.booleans()) or draw(st.booleans()),
+    )
+
+
+@st.composite
+def instances(draw: st.DrawFn, number: int) -> Instance:
+    families = draw(st.sampled_from(["4", "6", "46"]))
+    addresses = [IPv4Address(0xC0000200 + number)] if "4" in families else []
+    held = (*addresses, *([IPv6Address(0x20010DB8 << 96 | number)] if "6" in families else []))
+    return Instance(
+        f"i{number}",
+        draw(st.sampled_from([*SERVICES, "gone"])),
+        Version(draw(st.sampled_from(VERSIONS))),
+        draw(st.sampled_from([*POPS, "gone"])),
+        held,
+        capacity=draw(st.sampled_from([0.5, 1.0, 4.0])),
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn) -> list[Record]:
+    """A topology's records, in any order; instances may name what is not there."""
+    server = NameServer("ns1.mesh.internal.", (IPv4Address("127.0.0.1"),))
+    found: list[Record] = [Zone("mesh.internal.", (server,), "hostmaster@mesh.internal")]
+    found += [Pop("eu", (53.3, -6.3), ("us",)), Pop("us", (39.0, -77.5)), Pop("ap")]
+    found += draw(ranges())
+    names = draw(st.lists(st.sampled_from(list(SERVICES)), unique=True, min_size=1))
+    found += [draw(services(name)) for name in names]
+    count = draw(st.integers(0, 14))
+    found += [draw(instances(number)) for number in range(count)]
+    for number in range(count):
+        if draw(st.integers(0, 3)) == 0:
+            found.append(Override(f"i{number}", draw(st.sampled_from(list(Force)))))
+    return draw(st.permutations(found))
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """A snapshot of any small topology."""
+    return Snapshot.build(Topology.load("x", 1, draw(records())))
+
+
+@st.composite
+def clients(draw: st.DrawFn) -> Client | None:
+    """A client in or beside the space of the ranges."""
+    if draw(st.integers(0, 9)) == 0:
+        return None
+    length = draw(st.sampled_from([22, 24, 25, 31, 32]))
+    value = draw(st.integers(0, 1100))
+    if draw(st.booleans()):
+        return Client(4, (0x0A000000 | value) >> 32 - length << 32 - length, length)
+    kept = length + 96
+    return Client(6, (0x20010DB8 << 96 | value) >> 128 - kept << 128 - kept, kept)

@@ -1,0 +1,160 @@
+"""Who is answered, in which order: rules as text cases, shares and disruption as properties."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from meshd.core.hashing import BUCKETS
+from meshd.core.model import Force, Instance, NameServer, Override, Pop, Port, Record, Service, Zone
+from meshd.core.ranges import Policy
+from meshd.core.resolve import Choice, Spot, choose
+from meshd.core.selector import Version, parse_selector
+from meshd.core.signals import Signal
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Topology
+from meshd.core.verdict import Verdict
+
+CASES = Path(__file__).parent / "cases" / "ranking.txt"
+BASE: tuple[Record, ...] = (
+    Zone("mesh.internal.", (NameServer("ns.example."),), "h@mesh.internal"),
+    Pop("eu", (53.3, -6.3), ("us",)),
+    Pop("us", (39.0, -77.5)),
+    Pop("ap", (1.3, 103.8)),
+)
+
+
+def snapshot_of(text: str) -> Snapshot:
+    """`name pop version [capacity=2] [load=.9] [down|failing|forced-down|drain|forced-up]`."""
+    records: list[Record] = [*BASE]
+    settings = {"max_answers": 4}
+    signals: dict[str, Signal] = {}
+    selector = "latest"
+    for number, line in enumerate(text.splitlines()):
+        words = line.split()
+        if words[0] == "service":
+            selector = words[1]
+            continue
+        options = dict(word.split("=") for word in words[3:] if "=" in word)
+        flags = [word for word in words[3:] if "=" not in word]
+        address = IPv4Address(0xC0000200 + number)
+        capacity = float(options.get("capacity", 1))
+        version = Version(words[2])
+        records.append(Instance(words[0], "api", version, words[1], (address,), (), capacity))
+        verdict = Verdict(flags[0]) if flags and flags[0] in ("down", "failing") else Verdict.UP
+        signals[words[0]] = Signal(float(options.get("load", 0)), verdict)
+        forces = {"forced-down": Force.DOWN, "drain": Force.DRAIN, "forced-up": Force.UP}
+        records += [Override(words[0], forces[flag]) for flag in flags if flag in forces]
+    service = Service(
+        "api", "api.mesh.internal.", (Port("http", 80),), parse_selector(selector), **settings
+    )
+    return Snapshot.build(Topology.load("x", 1, [*records, service]), signals)
+
+
+def chosen(snapshot: Snapshot, pop: str | None, bucket: int, selector: str = "") -> Choice:
+    own = {"api": parse_selector(selector)} if selector else {}
+    return choose(snapshot.views["api"], Spot(), Policy(pop, own), bucket)
+
+
+def told(choice: Choice) -> str:
+    names = " ".join(
+        f"{r.member.instance.name}/{r.tier}{'*' if r in choice.chosen else ''}"
+        for r in choice.ranked
+    )
+    lines = [names or "nobody", f"TTL {choice.ttl.seconds}: {choice.ttl.reason}"]
+    return "\n".join([*lines, *([choice.ladder.note] if choice.ladder.note else [])])
+
+
+def cases() -> Iterator[tuple[str, str, str, str]]:
+    for block in CASES.read_text().strip().split("\n\n"):
+        title, _, rest = block.partition("\n")
+        topology, _, expected = rest.partition("\n----\n")
+        setup, _, question = topology.rpartition("\nask ")
+        yield title, setup, question, expected
+
+
+def answer(setup: str, question: str) -> str:
+    pop, bucket, *selector = question.split(maxsplit=2)
+    place = None if pop == "nowhere" else pop
+    return told(chosen(snapshot_of(setup), place, int(bucket), *selector))
+
+
+@pytest.mark.parametrize(("title", "setup", "question", "expected"), list(cases()))
+def test_case(title: str, setup: str, question: str, expected: str) -> None:
+    assert answer(setup, question) == expected
+
+
+@pytest.mark.skipif("MESHD_REWRITE" not in os.environ, reason="MESHD_REWRITE=1 rewrites the cases")
+def test_rewrite() -> None:
+    blocks = [
+        f"{title}\n{setup}\nask {question}\n----\n{answer(setup, question)}"
+        for title, setup, question, _ in cases()
+    ]
+    CASES.write_text("\n\n".join(blocks) + "\n")
+
+
+EIGHT = "\n".join(f"i{n} eu 1.0 capacity={c}" for n, c in enumerate((1, 1, 1, 1, 2, 2, 4, 0.5)))
+
+
+def firsts(snapshot: Snapshot, pop: str | None = "eu") -> list[str]:
+    """The first instance of each bucket."""
+    found = (chosen(snapshot, pop, bucket).chosen for bucket in range(BUCKETS))
+    return [entry[0].member.instance.name for entry in found]
+
+
+def test_first_places_follow_capacity() -> None:
+    counts = Counter(firsts(snapshot_of(EIGHT)))
+    for number, capacity in enumerate((1, 1, 1, 1, 2, 2, 4, 0.5)):
+        share = capacity / 12.5
+        assert abs(counts[f"i{number}"] - BUCKETS * share) < 4 * (BUCKETS * share) ** 0.5
+
+
+def test_a_loaded_instance_loses_clients_in_proportion() -> None:
+    counts = Counter(firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", "i6 eu 1.0 load=.95"))))
+    assert counts["i6"] < BUCKETS * 0.05
+    assert all(counts[f"i{n}"] for n in (0, 1, 2, 3, 4, 5, 7))
+
+
+def test_one_change_moves_only_who_must_move() -> None:
+    before, after = firsts(snapshot_of(EIGHT)), firsts(snapshot_of(EIGHT + "\nnew eu 1.0"))
+    moved = [(was, becomes) for was, becomes in zip(before, after, strict=True) if was != becomes]
+    assert {becomes for _, becomes in moved} == {"new"}
+    assert len(moved) < BUCKETS * 0.12
+    gone = firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", "i6 eu 1.0 down") + "\nnew eu 1.0"))
+    stayed = [n for n, (a, b) in enumerate(zip(after, gone, strict=True)) if a not in ("i6", b)]
+    assert stayed == []
+
+
+FOUR_AND_TWO = "a eu 1.0\nb eu 1.0\nc eu 1.0{c}\nd eu 1.0{d}\ne us 1.0\nf us 1.0"
+
+
+@pytest.mark.parametrize(
+    ("c", "d", "share"), [("", "", 1.0), (" down", "", 1.0), (" down", " down", 0.7)]
+)
+def test_spill(c: str, d: str, share: float) -> None:
+    """Half of the capacity gone: 1.4 x 0.5 of the clients stay, whole buckets, always the same."""
+    snapshot = snapshot_of(FOUR_AND_TWO.format(c=c, d=d))
+    tiers = [chosen(snapshot, "eu", b).chosen[0].member.instance.pop for b in range(BUCKETS)]
+    assert tiers.count("eu") == round(share * BUCKETS)
+    assert set(tiers) <= {"eu", "us"}
+    again = snapshot_of(FOUR_AND_TWO.format(c=c, d=d))
+    assert tiers == [chosen(again, "eu", b).chosen[0].member.instance.pop for b in range(BUCKETS)]
+
+
+def test_a_split_gives_its_shares() -> None:
+    text = "\n".join(f"i{n} eu {'1.2' if n < 5 else '1.3'}" for n in range(8))
+    snapshot = snapshot_of(text)
+    versions = [
+        str(chosen(snapshot, "eu", b, "{1.2: 90, 1.3: 10}").chosen[0].member.instance.version)
+        for b in range(BUCKETS)
+    ]
+    assert abs(versions.count("1.3") - BUCKETS * 0.1) <= 1
+
+
+def test_same_input_same_answer() -> None:
+    """Whatever the order in which records came."""
+    forward, backward = EIGHT, "\n".join(reversed(EIGHT.splitlines()))
+    assert firsts(snapshot_of(forward)) == firsts(snapshot_of(backward))

@@ -1,0 +1,83 @@
+"""Signals, verdicts, TTL: small tables."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshd.core.errors import Invalid
+from meshd.core.model import Force, Ttl
+from meshd.core.signals import NO_SIGNAL, Signal, headroom, observe_load
+from meshd.core.ttl import answer_ttl
+from meshd.core.verdict import Verdict, combine
+
+
+@given(st.floats())
+def test_any_float_is_a_load_or_invalid(load: float) -> None:
+    try:
+        signal = observe_load(NO_SIGNAL, load)
+    except Invalid:
+        assert not math.isfinite(load) or load < 0
+        return
+    assert 0 <= signal.load <= 1
+    assert abs(signal.load - min(load, 1)) <= 0.0376
+    assert round(signal.load * 20) == pytest.approx(signal.load * 20)
+
+
+@given(st.floats(0, 1), st.lists(st.floats(-0.012, 0.012), max_size=20))
+def test_noise_changes_nothing(load: float, noise: list[float]) -> None:
+    held = observe_load(NO_SIGNAL, load)
+    for wobble in noise:
+        near = held.load + wobble
+        if 0 < near < 1:
+            assert observe_load(held, near) is held
+
+
+def test_steps_are_left_late_and_ends_at_once() -> None:
+    held = observe_load(NO_SIGNAL, 0.5)
+    assert [observe_load(held, x).load for x in (0.47, 0.53, 0.54, 0.46)] == [0.5, 0.5, 0.55, 0.45]
+    assert observe_load(Signal(0.05), 0.0).load == 0.0
+    assert observe_load(Signal(0.95), 1.0).load == 1.0
+    assert observe_load(Signal(0.5, Verdict.FAILING), 0.9) == Signal(0.9, Verdict.FAILING)
+
+
+def test_headroom_is_never_nothing() -> None:
+    assert [headroom(Signal(load)) for load in (0.0, 0.5, 0.95, 1.0)] == [1.0, 0.5, 0.05, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("found", "present", "force", "verdict"),
+    [
+        (Verdict.UP, True, None, Verdict.UP),
+        (Verdict.FAILING, True, None, Verdict.FAILING),
+        (Verdict.UP, False, None, Verdict.DOWN),
+        (Verdict.DOWN, False, Force.UP, Verdict.FORCED_UP),
+        (Verdict.UP, True, Force.DOWN, Verdict.FORCED_DOWN),
+        (Verdict.UP, True, Force.DRAIN, Verdict.DRAINING),
+    ],
+)
+def test_verdicts(found: Verdict, present: bool, force: Force | None, verdict: Verdict) -> None:
+    assert combine(found, present, force) is verdict
+
+
+def test_who_is_ready() -> None:
+    ready = {verdict for verdict in Verdict if verdict.is_ready}
+    assert ready == {Verdict.UP, Verdict.FAILING, Verdict.FORCED_UP}
+
+
+@pytest.mark.parametrize(
+    ("free", "worst", "all_down", "seconds"),
+    [
+        (1.0, Verdict.UP, False, 60),
+        (0.5, Verdict.UP, False, 60),
+        (0.25, Verdict.UP, False, 30),
+        (0.05, Verdict.UP, False, 6),
+        (0.01, Verdict.UP, False, 5),
+        (1.0, Verdict.FAILING, False, 5),
+        (1.0, Verdict.FORCED_UP, False, 60),
+        (1.0, Verdict.UP, True, 5),
+    ],
+)
+def test_ttl(free: float, worst: Verdict, all_down: bool, seconds: int) -> None:
+    assert answer_ttl(Ttl(5, 60), free, worst, all_down).seconds == seconds

@@ -1,0 +1,97 @@
+"""A snapshot that was advanced is the one that would be built; what did not change is shared."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshd.core.model import Force, Override, Pop, Presence, Record
+from meshd.core.names import to_wire
+from meshd.core.resolve import Client, resolve
+from meshd.core.rrsets import rrsets_of
+from meshd.core.signals import Signal
+from meshd.core.snapshot import Snapshot, pops_by_nearness
+from meshd.core.topology import Change, Kind, Topology, kind_of
+from meshd.core.verdict import Verdict
+from tests import samples
+from tests.core.strategies import SERVICES, clients, records
+
+ASKED = [to_wire(name.replace("*", "x")) for name in SERVICES.values()]
+
+
+def said(snapshot: Snapshot, client: Client | None) -> list[str]:
+    found = []
+    for name in ASKED:
+        answer = resolve(snapshot, name, client)
+        found.append(f"{answer.status} {answer.scope} {rrsets_of(snapshot, answer, name)}")
+    return found
+
+
+signals = st.dictionaries(
+    st.integers(0, 13).map(lambda n: f"i{n}"),
+    st.sampled_from([None, Signal(0.5), Signal(0.95, Verdict.FAILING), Signal(0, Verdict.DOWN)]),
+    max_size=3,
+)
+
+
+@settings(max_examples=150)
+@given(records(), st.lists(st.tuples(records(), signals), max_size=3), clients())
+def test_advance_equals_build(
+    first: list[Record],
+    steps: list[tuple[list[Record], dict[str, Signal | None]]],
+    client: Client | None,
+) -> None:
+    snapshot = Snapshot.build(Topology.load("x", 1, first))
+    held = {(kind_of(record), record.name): record for record in first}
+    known: dict[str, Signal] = {}
+    for number, (then, news) in enumerate(steps, start=2):
+        wanted = {(kind_of(record), record.name): record for record in then}
+        changes = [Change(*key, None) for key in held if key not in wanted]
+        changes += [Change.put(r) for key, r in wanted.items() if held.get(key) != r]
+        snapshot = snapshot.advance(changes, number, news)
+        held = wanted
+        known = {**known, **{name: s for name, s in news.items() if s is not None}}
+        known = {name: s for name, s in known.items() if news.get(name, s) is not None}
+        built = Snapshot.build(Topology.load("x", number, then), known)
+        assert said(snapshot, client) == said(built, client)
+        assert snapshot.topology.revision == number
+
+
+def test_views_of_other_services_stay() -> None:
+    before = samples.snapshot()
+    change = Change(Kind.INSTANCES, "api-eu-1", None)
+    after = before.advance([change], 8)
+    assert after.views["api"] is not before.views["api"]
+    assert after.views["old"] is before.views["old"]
+    assert after.directory is before.directory
+    quiet = after.advance(signals={"old-1": Signal(0.5)})
+    assert quiet.views["api"] is after.views["api"]
+    assert quiet.views["old"] is not after.views["old"]
+    assert before.topology.instances.keys() - after.topology.instances.keys() == {"api-eu-1"}
+
+
+def test_presence_and_overrides_make_verdicts() -> None:
+    snapshot = samples.snapshot()
+    wild = snapshot.topology.instances["wild-1"]
+    assert snapshot.verdict(wild) is Verdict.UP
+    gone = snapshot.advance([Change(Kind.PRESENCE, "wild-1", None)], 8)
+    assert gone.verdict(wild) is Verdict.DOWN
+    forced = gone.advance([Change.put(Override("wild-1", Force.UP))], 9)
+    assert forced.verdict(wild) is Verdict.FORCED_UP
+    back = forced.advance(
+        [Change.put(Presence("wild-1", 4)), Change(Kind.OVERRIDES, "wild-1", None)], 10
+    )
+    assert back.verdict(wild) is Verdict.UP
+
+
+def test_nearness() -> None:
+    pops = {
+        "eu": Pop("eu", (53.3, -6.3), ("ap",)),
+        "us": Pop("us", (39.0, -77.5)),
+        "sa": Pop("sa", (-23.5, -46.6)),
+        "ap": Pop("ap", (1.3, 103.8)),
+        "far": Pop("far"),
+        "away": Pop("away"),
+    }
+    assert pops_by_nearness("eu", pops) == ("eu", "ap", "us", "sa", "away", "far")
+    assert pops_by_nearness("us", pops) == ("us", "eu", "sa", "ap", "away", "far")
+    assert pops_by_nearness("far", pops) == ("far", "ap", "away", "eu", "sa", "us")
+    assert pops_by_nearness("gone", pops)[0] == "gone"
