@@ -62,7 +62,8 @@ def test_sizes() -> None:
 
 
 def test_generated_stubs_are_fresh(tmp_path: Path) -> None:
-    protos = sorted(map(str, (ROOT / "protos").glob("meshd/v1/*.proto")))
+    found = (ROOT / "protos").glob("meshd/v1/*.proto")
+    protos = sorted(str(path.relative_to(ROOT)) for path in found)
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos", *outputs, *protos]
     subprocess.run(command, cwd=ROOT, check=True)

@@ -6,7 +6,7 @@ Whoever needs a part gets that part; nothing else reads files, flags or the envi
 import os
 import platform
 import tomllib
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,10 +50,16 @@ class Config(BaseModel):
     )
     insecure: bool = False
 
-    @field_validator("dns", "core", "ecs_from", mode="before")
+    @field_validator("dns", "core", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @field_validator("ecs_from", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        parts = value.split(",") if isinstance(value, str) else value
+        return [ip_network(part) for part in parts]
 
     @field_validator("grpc", "http")
     @classmethod

@@ -91,7 +91,7 @@ def _require(*checks: tuple[bool, str, str]) -> None:
 
 def _label(name: str) -> tuple[bool, str, str]:
     fine = bool(_LABEL.fullmatch(name))
-    return fine, "name", f"{name!r} must be lower-case letters, digits and '-', at most 63"
+    return fine, "", f"the name {name!r} must be lower-case letters, digits and '-', at most 63"
 
 
 @dataclass(frozen=True, slots=True)

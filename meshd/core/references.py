@@ -31,7 +31,7 @@ def reference_faults(known: Known, records: Iterable[Record], lines: Lines) -> l
         kind = kind_of(record)
         line = lines.get((kind, record.name), 0)
         for where, what in _faults_of(record, known):
-            faults.append(Fault(f"{kind}.{record.name}{where}", what, line))
+            faults.append(Fault(f"{kind}.{record.name.rstrip('.')}{where}", what, line))
     return faults
 
 
@@ -102,9 +102,12 @@ def _of_zone(zone: Zone) -> Iterator[tuple[str, str]]:
     for server in zone.ns:
         inside = server.name == zone.name or server.name.endswith("." + zone.name)
         if inside and not server.addresses:
-            yield f".ns.{server.name}", "a name server inside its zone needs addresses"
+            yield ".ns", f"{server.name}: a name server inside its zone needs addresses"
         if not inside and server.addresses:
-            yield f".ns.{server.name}", "a name server outside its zone has its addresses elsewhere"
+            yield (
+                ".ns",
+                f"{server.name}: a name server outside its zone has its addresses elsewhere",
+            )
 
 
 def twin_faults(topology: Topology, lines: Lines) -> list[Fault]:

@@ -46,13 +46,16 @@ class State:
         # Instance -> the lease that its presence is bound to.
         self.leases: dict[str, int] = {}
         self._feeds: set[Feed] = set()
-        self._history: deque[FollowResponse] = deque(maxlen=_HISTORY)
+        # Every change above the floor, oldest first.
+        self._history: deque[FollowResponse] = deque()
+        self._floor = snapshot.topology.revision
         self._moved = asyncio.Event()
 
     def replace(self, snapshot: Snapshot, guard: int) -> None:
         """Take a snapshot that does not follow from the last; all followers begin anew."""
         self.snapshot, self.guard = snapshot, guard
         self._history.clear()
+        self._floor = snapshot.topology.revision
         for feed in self._feeds:
             feed.overrun = True
         self._wake()
@@ -70,6 +73,8 @@ class State:
         event = changes_event(revision, changes, signals)
         if event.changes.edits:
             self._history.append(event)
+            if len(self._history) > _HISTORY:
+                self._floor = self._history.popleft().changes.revision
         for feed in self._feeds:
             feed.put(event)
         self._wake()
@@ -96,15 +101,9 @@ class State:
     def since(self, store_id: str, revision: int) -> Sequence[FollowResponse] | None:
         """The changes after a revision, or None if only a whole snapshot will do."""
         topology = self.snapshot.topology
-        if store_id != topology.store_id or revision > topology.revision:
+        if store_id != topology.store_id or not self._floor <= revision <= topology.revision:
             return None
-        if revision == topology.revision:
-            return ()
-        missed = [event for event in self._history if event.changes.revision > revision]
-        # Revisions that changed no record have no event, so the oldest kept must reach back.
-        if not self._history or self._history[0].changes.revision > revision:
-            return None
-        return missed
+        return [event for event in self._history if event.changes.revision > revision]
 
     async def reached(self, revision: int, timeout_s: float = 2.0) -> None:
         """Wait until a committed revision came back by the store's follow; Unavailable if late."""

@@ -136,8 +136,9 @@ def _plain(found: Any, kind: Kind) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(known)}"
+    names = list(map(str, known))
+    match = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(names)}"
 
 
 def parse(text: str) -> Document:

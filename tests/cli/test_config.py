@@ -68,5 +68,5 @@ def test_insecure_must_be_said(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="none.toml"):
+    with pytest.raises(Invalid, match=r"none\.toml"):
         read_config(tmp_path / "none.toml", {})

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,17 +87,14 @@ def test_what_ends_is_started_again(tmp_path: Path) -> None:
     made.start_ready()
     try:
         for _ in range(3):
-            core, answerer = made.core_pid, made.answerer_pids[0]
-            os.kill(core, signal.SIGKILL)
-            os.kill(answerer, signal.SIGKILL)
-            took = wait_until(
-                "both are back",
-                lambda: (
-                    made.core_pid not in (0, core)
-                    and answerer not in made.answerer_pids
-                    and made.is_ready()
-                ),
-            )
-            assert took < 10
+            gone = {made.core_pid, made.answerer_pids[0]}
+            for pid in gone:
+                os.kill(pid, signal.SIGKILL)
+            assert wait_until("both are back", partial(is_back, made, gone)) < 10
     finally:
         made.stop()
+
+
+def is_back(made: Meshd, gone: set[int]) -> bool:
+    running = {made.core_pid, *made.answerer_pids}
+    return len(running) == 3 and 0 not in running and not running & gone and made.is_ready()

@@ -154,8 +154,15 @@ class StoreContract:
         names = sorted(f"ranges/{n}" for n in range(5000))
         assert await put(store, *names) == 1
         assert await keys(store) == names
-        (batch,) = await take(store.follow(0), 1)
-        assert [change.key for change in batch.changes] == names
+        # Not in step with any page that a store may read in.
+        assert await put(store, *names[:3000]) == 2
+        assert await put(store, *names[3000:]) == 3
+        expected = [names, names[:3000], names[3000:]]
+        for after in range(3):
+            batches = await take(store.follow(after), 3 - after)
+            assert [[change.key for change in batch.changes] for batch in batches] == expected[
+                after:
+            ]
 
     # Compare and swap
 
@@ -469,6 +476,7 @@ class StoreContract:
         assert len(await store.history(1 << 62, before=1 << 70)) == 7
 
     async def test_the_audit_of_writes_that_came_together(self, store: Store) -> None:
+        await put(store, "a")
         await asyncio.gather(*(store.commit([Put("a", b"%d" % n)], ALICE) for n in range(50)))
         entries = (await store.history(100))[::-1]
         afters = [entry.edits[0].after for entry in entries]

@@ -1,13 +1,15 @@
 """The store in a file keeps every promise, and what it acknowledged outlives everything."""
 
 import asyncio
+import contextlib
 import os
 import random
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from tests.daemon.store.contract import (
     running,
     take,
 )
+from tests.daemon.store.crash_writer import WRITES
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 10
@@ -63,39 +66,64 @@ def _start(module: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def _write_until_killed(path: Path, turn: int, acknowledged: int) -> list[tuple[int, str]]:
-    """Kill a writer as soon as it has said so often that something is written."""
+def _write_until_killed(path: Path, turn: int, chance: random.Random) -> dict[str, int]:
+    """What a writer acknowledged (value to revision) before it was killed, at some moment."""
+    least = chance.randrange(0, 45)
     with _start("crash_writer", str(path), str(turn)) as writer:
         assert writer.stdout is not None
-        lines = [writer.stdout.readline() for _ in range(acknowledged)]
+        lines = [writer.stdout.readline() for _ in range(least)]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            writer.wait(chance.uniform(0, 0.003))
         writer.kill()
         lines += writer.stdout.readlines()
+    assert writer.returncode in (0, -signal.SIGKILL), "the writer failed by itself"
     # The last line may have been cut off with its process.
     whole = (line.split() for line in lines if line.endswith("\n"))
-    return [(int(revision), value) for revision, value in whole]
+    told = {value: int(revision) for revision, value in whole}
+    assert len(told) >= least
+    return told
 
 
 async def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(path: Path) -> None:
     chance = random.Random(2)
     acknowledged: dict[str, int] = {}
     for turn in range(ROUNDS):
-        told = await asyncio.to_thread(_write_until_killed, path, turn, chance.randrange(0, 50))
-        acknowledged.update((value, revision) for revision, value in told)
+        told = await asyncio.to_thread(_write_until_killed, path, turn, chance)
+        acknowledged.update(told)
         store = await EmbeddedStore.open(path)
-        contents = await store.load()
-        held = {item.key: item for item in contents.items}
-        for value, revision in acknowledged.items():
-            for side in ("left", "right"):
-                key = f"{side}/{value}"
-                assert held[key] == Item(key, value.encode(), revision, 0)
-        lefts, rights = ({key[5:] for key in held if key[0] == s} for s in "lr")
-        assert lefts == {value.removeprefix("/") for value in rights}
-        batches = await take(store.follow(0), contents.revision)
-        assert [batch.revision for batch in batches] == list(range(1, contents.revision + 1))
-        assert {change.key for batch in batches for change in batch.changes} == set(held)
-        assert len(await store.history(10_000)) == contents.revision == len(held) / 2
+        await _check_whole(store, acknowledged)
         await store.close()
-    assert acknowledged
+    assert 0 < len(acknowledged) < ROUNDS * WRITES, "no writer was killed at work"
+
+
+async def _check_whole(store: EmbeddedStore, acknowledged: Mapping[str, int]) -> None:
+    contents = await store.load()
+    held = {item.key: item for item in contents.items}
+    for value, revision in acknowledged.items():
+        for key in (f"left/{value}", f"right/{value}"):
+            assert held[key] == Item(key, value.encode(), revision, 0)
+    lefts = {key.removeprefix("left/") for key in held if key.startswith("left/")}
+    assert set(held) == {f"{side}/{value}" for value in lefts for side in ("left", "right")}
+    batches = await take(store.follow(0), contents.revision)
+    assert [batch.revision for batch in batches] == list(range(1, contents.revision + 1))
+    assert {change.key for batch in batches for change in batch.changes} == set(held)
+    assert len(await store.history(10_000)) == contents.revision == len(lefts)
+
+
+async def test_what_was_loaded_can_be_followed_at_once(path: Path) -> None:
+    store = await EmbeddedStore.open(path)
+
+    async def write() -> None:
+        while True:
+            await put(store, "a")
+
+    writer = asyncio.ensure_future(write())
+    for _ in range(300):
+        revision = (await store.load()).revision
+        (batch,) = await take(store.follow(revision), 1)
+        assert batch.revision == revision + 1
+    writer.cancel()
+    await store.close()
 
 
 async def test_files_that_may_not_grow_are_unavailable_until_they_may(path: Path) -> None:

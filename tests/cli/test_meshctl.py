@@ -1,0 +1,269 @@
+"""meshctl as a program against a real core: what it prints, and how it ends.
+
+The tests of one module share a core and run in order, as a day with it would go.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshd.v1 import records_pb2, registry_pb2
+from tests.servers.processes import ROOT, Meshd, free_port
+
+pytestmark = pytest.mark.integration
+
+QUICKSTART = str(ROOT / "examples/quickstart/mesh.yaml")
+NAME = "api.mesh.internal"
+
+
+def done(meshd: Meshd, *arguments: str) -> str:
+    result = meshd.meshctl(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def said(meshd: Meshd, *arguments: str) -> Any:
+    return json.loads(done(meshd, *arguments, "--json"))
+
+
+def test_help_everywhere() -> None:
+    from meshd.cli.meshctl import main
+
+    groups = {"": main, "instance": main.commands["instance"]}
+    for prefix, group in groups.items():
+        for name in (*getattr(group, "commands", {}), ""):
+            words = [word for word in (prefix, name) if word]
+            command = [sys.executable, "-m", "meshd.cli.meshctl", *words, "--help"]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0
+            if name and name != "instance":
+                assert "Example:" in result.stdout, words
+
+
+def test_plan_writes_nothing(meshd: Meshd) -> None:
+    text = done(meshd, "plan", "-f", QUICKSTART)
+    assert "+ services/api" in text
+    assert "14 to create, on top of revision 0" in text
+    assert said(meshd, "get", "services")["services"] == []
+    assert done(meshd, "apply", "-f", QUICKSTART, "--dry-run") == text
+
+
+def test_apply_asks_first(meshd: Meshd) -> None:
+    result = meshd.meshctl("apply", "-f", QUICKSTART)
+    assert result.returncode == 1
+    assert "--yes" in result.stderr
+    assert said(meshd, "get", "services")["revision"] == 0
+
+
+def test_apply(meshd: Meshd) -> None:
+    assert "applied as revision 1" in done(meshd, "apply", "-f", QUICKSTART, "--yes")
+    assert "nothing to do" in done(meshd, "apply", "-f", QUICKSTART, "--yes")
+    assert said(meshd, "plan", "-f", QUICKSTART)["edits"] == []
+
+
+def test_five_mistakes_are_listed_and_nothing_is_written(meshd: Meshd) -> None:
+    text = Path(QUICKSTART).read_text()
+    for good, bad in (
+        ("fallback: [us]", "fallback: [pluto]"),
+        ("8080/tcp", "80800/tcp"),
+        ("max_answers: 4", "max_answers: 40"),
+        ("10.2.0.0/16: us", "10.2.0.1/16: us"),
+        ("pop: us, address: 10.2.0.11", "pop: mars, address: 10.2.0.11"),
+    ):
+        assert good in text
+        text = text.replace(good, bad)
+    result = subprocess.run(
+        [sys.executable, "-m", "meshd.cli.meshctl", "--server", meshd.grpc, "apply", "-f", "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    head, *faults = result.stderr.splitlines()
+    assert head == "refused: 5 faults"
+    marks = ("pluto", "80800", "max_answers: 40", "10.2.0.1/16", "mars")
+    lines = enumerate(text.splitlines(), start=1)
+    wrong = [number for number, line in lines if any(mark in line for mark in marks)]
+    assert [int(line.split()[1].rstrip(":")) for line in faults] == wrong
+    assert said(meshd, "get", "services")["revision"] == 1
+
+
+def test_get_in_every_form(meshd: Meshd) -> None:
+    table = done(meshd, "get", "instances")
+    assert table.splitlines()[0].split()[:5] == ["name", "service", "version", "pop", "verdict"]
+    assert len(table.splitlines()) == 6
+    assert done(meshd, "get", "instance", "api-eu-1", "-o", "name") == "instances/api-eu-1\n"
+    (instance,) = said(meshd, "get", "inst", "api-eu-1")["instances"]
+    assert (instance["version"], instance["verdict"]) == ("1.2.0", "up")
+    assert "ranges:" in done(meshd, "get", "ranges", "-o", "yaml")
+    for kind in ("zones", "pops", "ranges", "svc", "overrides", "presence"):
+        done(meshd, "get", kind)
+    result = meshd.meshctl("get", "instances", "nobody")
+    assert result.returncode == 1
+    assert "nobody" in result.stderr
+
+
+def test_export_is_a_document(meshd: Meshd, tmp_path: Path) -> None:
+    text = done(meshd, "export")
+    (tmp_path / "again.yaml").write_text(text)
+    assert "nothing to do" in done(meshd, "apply", "-f", str(tmp_path / "again.yaml"), "--yes")
+    assert set(said(meshd, "export")["document"]) >= {"zones", "pops", "services", "instances"}
+
+
+def test_resolve_and_explain(meshd: Meshd) -> None:
+    found = said(meshd, "resolve", NAME, "--client", "10.1.0.7")
+    assert found["status"] == "found"
+    assert {e["pop"] for e in found["endpoints"] if e["in_set"]} == {"eu"}
+    assert f"TTL {found['ttl_s']} s" in done(meshd, "resolve", NAME, "--client", "10.1.0.7")
+    text = done(meshd, "explain", NAME, "--client", "10.1.7.7")
+    for word in (
+        "10.1.0.0/16 > 10.1.7.0/24",
+        "bucket",
+        "arm",
+        "TTL",
+        "scope",
+        "from range 10.1.7.0/24",
+    ):
+        assert word in text
+    why = said(meshd, "explain", NAME, "--client", "10.1.7.7")
+    assert why["selector"] == "{1.2: 95, 1.3: 5}"
+    assert {line["instance"] for line in why["instances"]} == {
+        "api-eu-1", "api-eu-2", "api-eu-3", "api-us-1", "api-us-2"
+    }  # fmt: skip
+    assert all(line["place"] or line["excluded"] for line in why["instances"])
+    assert meshd.meshctl("resolve", "nothing.mesh.internal").returncode == 1
+    assert meshd.meshctl("explain", NAME, "--client", "10.1.0.300").returncode == 1
+
+
+def test_instances_are_overruled(meshd: Meshd) -> None:
+    for verb, verdict in (
+        ("drain", "draining"),
+        ("down", "forced down"),
+        ("up", "forced up"),
+        ("clear", "up"),
+    ):
+        done(meshd, "instance", verb, "api-eu-2")
+        (instance,) = said(meshd, "get", "instances", "api-eu-2")["instances"]
+        assert instance["verdict"] == verdict
+    excluded = done(meshd, "instance", "drain", "api-eu-2") and said(
+        meshd, "explain", NAME, "--client", "10.1.0.7"
+    )
+    (line,) = [each for each in excluded["instances"] if each["instance"] == "api-eu-2"]
+    assert line["excluded"] == "verdict is draining"
+    done(meshd, "instance", "clear", "api-eu-2")
+    assert meshd.meshctl("instance", "drain", "nobody").returncode == 1
+
+
+def test_instances_are_added_and_removed(meshd: Meshd) -> None:
+    new = ("--service", "api", "--version", "1.2.5", "--pop", "eu", "--address", "10.1.0.99")
+    done(meshd, "instance", "add", "api-eu-9", *new, "--port", "http=8099", "--capacity", "0.5")
+    (instance,) = said(meshd, "get", "instances", "api-eu-9")["instances"]
+    assert (instance["ports"], instance["capacity"]) == ({"http": 8099}, 0.5)
+    assert said(meshd, "instance", "remove", "api-eu-9")["done"] == "removed"
+    wrong = meshd.meshctl("instance", "add", "x", *new[:-1], "nowhere")
+    assert wrong.returncode == 2
+    lost = meshd.meshctl("instance", "add", "x", *new[:4], "--pop", "mars", *new[-2:])
+    assert (lost.returncode, "mars" in lost.stderr) == (1, True)
+
+
+def test_unsafe_needs_force(meshd: Meshd, tmp_path: Path) -> None:
+    document = tmp_path / "empty.yaml"
+    document.write_text("instances: {}\n")
+    result = meshd.meshctl("apply", "-f", str(document), "--yes")
+    assert result.returncode == 1
+    assert "would lose its last 5 instances" in result.stderr
+    assert len(said(meshd, "get", "instances")["instances"]) == 5
+    assert "applied" in done(meshd, "apply", "-f", str(document), "--yes", "--force")
+    assert "applied" in done(meshd, "apply", "-f", QUICKSTART, "--yes")
+
+
+def test_history_tells_who_did_what(meshd: Meshd) -> None:
+    entries = said(meshd, "history", "-n", "3")
+    assert [entry["what"] for entry in entries][:2] == ["apply", "apply"]
+    assert all("@" in entry["who"] for entry in entries)
+    revisions = [int(entry["revision"]) for entry in entries]
+    assert revisions == sorted(revisions, reverse=True)
+    drained = [
+        e for e in said(meshd, "history", "-n", "100") if e["what"] == "instance drain api-eu-2"
+    ]
+    (edit,) = drained[0]["edits"]
+    assert (edit["kind"], edit["name"], edit["after"]["override"]["force"]) == (
+        "overrides", "api-eu-2", "drain"
+    )  # fmt: skip
+    assert "instance drain api-eu-2" in done(meshd, "history", "-n", "100")
+
+
+def test_watch_prints_changes_as_they_come(meshd: Meshd) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "meshd.cli.meshctl",
+        "--server",
+        meshd.grpc,
+        "watch",
+        "--once",
+        "3",
+        "--json",
+    ]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watching.stdout and watching.stderr
+    try:
+        timer = threading.Timer(20, watching.kill)
+        timer.start()
+        assert "watching from revision" in watching.stderr.readline()
+        with meshd.stubs() as (_, _, registry):
+            instance = records_pb2.Instance(
+                name="api-eu-8", service="api", version="1.2.0", addresses=["10.1.0.88"]
+            )
+            lease = registry.Register(
+                registry_pb2.RegisterRequest(instance=instance, lease_s=30)
+            ).lease
+            registry.Heartbeat(
+                registry_pb2.HeartbeatRequest(instance="api-eu-8", lease=lease, load=0.5)
+            )
+            lines = [json.loads(watching.stdout.readline()) for _ in range(3)]
+            registry.Deregister(registry_pb2.DeregisterRequest(instance="api-eu-8", lease=lease))
+        assert {(line["kind"], line["name"]) for line in lines} == {
+            ("instances", "api-eu-8"), ("presence", "api-eu-8"), ("signals", "api-eu-8")
+        }  # fmt: skip
+        assert lines[2]["says"] == "load 50%, up"
+        assert watching.wait(10) == 0
+    finally:
+        timer.cancel()
+        watching.kill()
+        watching.wait()
+        watching.stdout.close()
+        watching.stderr.close()
+
+
+def test_nobody_there(meshd: Meshd) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "meshd.cli.meshctl",
+        "--server",
+        f"127.0.0.1:{free_port()}",
+        "--timeout",
+        "2",
+    ]
+    for words in (["get", "pops"], ["plan", "-f", QUICKSTART], ["resolve", NAME], ["watch"]):
+        result = subprocess.run(
+            [*command, *words], capture_output=True, text=True, check=False, timeout=30
+        )
+        assert result.returncode == 3, words
+        assert "cannot reach meshd" in result.stderr
+    result = subprocess.run(
+        [*command, "get", "pops", "--json"], capture_output=True, text=True, check=False
+    )
+    assert json.loads(result.stdout)["exit"] == 3
+
+
+def test_usage(meshd: Meshd) -> None:
+    for words in (["get", "things"], ["apply"], ["nonsense"], ["instance", "add", "x"]):
+        assert meshd.meshctl(*words).returncode == 2

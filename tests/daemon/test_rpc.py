@@ -1,0 +1,410 @@
+"""The gRPC services of a core in this process, over the memory store and over a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from meshd.core.names import to_wire
+from meshd.core.resolve import Client, resolve
+from meshd.core.snapshot import Snapshot
+from meshd.daemon.forget import absent, forget_absent
+from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.server import start_server
+from meshd.daemon.state import State
+from meshd.daemon.store.base import Author, Put
+from meshd.daemon.store.memory import MemoryStore
+from meshd.v1 import (
+    records_pb2,
+    registry_pb2,
+    registry_pb2_grpc,
+    resolver_pb2,
+    resolver_pb2_grpc,
+    topology_pb2,
+    topology_pb2_grpc,
+)
+from meshd.wire.follow import SnapshotReader
+
+DOCUMENT = (Path(__file__).parent.parent.parent / "examples/quickstart/mesh.yaml").read_text()
+
+
+@dataclass
+class Core:
+    """A core: its parts, and stubs that reach it over a unix socket."""
+
+    store: MemoryStore
+    state: State
+    pump: Pump
+    channel: grpc.aio.Channel
+
+    def __post_init__(self) -> None:
+        self.topology = topology_pb2_grpc.TopologyStub(self.channel)
+        self.resolver = resolver_pb2_grpc.ResolverStub(self.channel)
+        self.registry = registry_pb2_grpc.RegistryStub(self.channel)
+
+    async def apply(self, document: str = DOCUMENT, **more: Any) -> Any:
+        request = topology_pb2.ApplyRequest(document=document, author="test", **more)
+        return await self.topology.Apply(request, timeout=5)
+
+    async def register(self, name: str = "api-eu-9", **more: Any) -> Any:
+        told = {"service": "api", "version": "1.2.0", "addresses": ["10.1.0.99"], **more}
+        request = registry_pb2.RegisterRequest(
+            instance=records_pb2.Instance(name=name, **told), lease_s=1.0
+        )
+        return await self.registry.Register(request, timeout=5)
+
+    async def beat(self, name: str, lease: int, load: float | None = None) -> None:
+        request = registry_pb2.HeartbeatRequest(instance=name, lease=lease, load=load)
+        await self.registry.Heartbeat(request, timeout=5)
+
+
+@asynccontextmanager
+async def core(path: Path) -> AsyncIterator[Core]:
+    store = MemoryStore()
+    state = State(*snapshot_of(await store.load()))
+    pump = Pump(store, state)
+    address = f"unix:{path}/core.sock"
+    server = await start_server([address], store, state, pump)
+    work = [
+        asyncio.create_task(each) for each in (store.run(), pump.run_store(), pump.run_signals())
+    ]
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Core(store, state, pump, channel)
+    await server.stop(0)
+    for task in work:
+        task.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
+    await store.close()
+
+
+async def until(what: str, check: Callable[[], bool]) -> None:
+    try:
+        async with asyncio.timeout(10):
+            while not check():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"not seen: {what}") from None
+
+
+async def code_of(call: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value.code().name, refused.value.details() or ""
+
+
+async def test_apply_and_get(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        done = await made.apply()
+        assert (done.revision, len(done.plan.edits)) == (1, 14)
+        assert made.state.snapshot.topology.revision == 1
+        pages = [page async for page in made.topology.Get(topology_pb2.GetRequest())]
+        assert sum(len(page.records) for page in pages) == 14
+        assert {page.revision for page in pages} == {1}
+        again = await made.apply()
+        assert (again.revision, len(again.plan.edits)) == (1, 0)
+
+
+async def test_refusals_have_their_own_codes(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        code, details = await code_of(
+            made.apply(DOCUMENT.replace("8080", "0").replace("us, a", "mars, a"))
+        )
+        assert code == "INVALID_ARGUMENT"
+        assert len(details.splitlines()) == 3
+        code, details = await code_of(made.apply("instances: {}"))
+        assert code == "FAILED_PRECONDITION"
+        assert "force" in details
+        code, details = await code_of(made.apply("pops: [", force=True))
+        assert code == "INVALID_ARGUMENT"
+        get = made.topology.Get(topology_pb2.GetRequest(kinds=["pops"], name="mars"))
+        assert (await code_of(get.read()))[0] == "NOT_FOUND"
+        get = made.topology.Get(topology_pb2.GetRequest(kinds=["things"]))
+        assert (await code_of(get.read()))[0] == "INVALID_ARGUMENT"
+        with made.store.away():
+            code, _ = await code_of(made.apply("pops: {eu: {}, us: {}, sa: {}}"))
+            assert code == "UNAVAILABLE"
+        assert made.state.snapshot.topology.revision == 1
+
+
+async def test_a_plan_does_not_outlive_a_change(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        planned = await made.topology.Plan(topology_pb2.PlanRequest(document=DOCUMENT + "\n"))
+        await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
+        code, details = await code_of(made.apply(DOCUMENT, revision=planned.revision))
+        assert code == "ABORTED"
+        assert "plan again" in details
+
+
+async def test_two_commits_from_one_state_do_not_both_pass(tmp_path: Path) -> None:
+    """The guard is compared in the store: whatever both saw, one of them must look again."""
+    async with core(tmp_path) as made:
+        await made.apply()
+        documents = [DOCUMENT.replace("max_answers: 4", f"max_answers: {n}") for n in (1, 2, 3)]
+        done = await asyncio.gather(*map(made.apply, documents), return_exceptions=True)
+        passed = [each for each in done if not isinstance(each, BaseException)]
+        codes = [each.code().name for each in done if isinstance(each, grpc.aio.AioRpcError)]
+        assert passed
+        assert codes == ["ABORTED"] * (3 - len(passed))
+        assert len({each.revision for each in passed}) == len(passed)
+
+
+async def test_history_shows_before_and_after(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
+        found = await made.topology.History(topology_pb2.HistoryRequest(limit=1))
+        (entry,) = found.entries
+        assert (entry.revision, entry.who, entry.what) == (2, "test", "apply")
+        (edit,) = entry.edits
+        assert edit.before.service.max_answers == 4
+        assert edit.after.service.max_answers == 3
+
+
+async def followed(made: Core, **held: Any) -> Any:
+    return made.topology.Follow(topology_pb2.FollowRequest(node="test", **held))
+
+
+async def read_until(call: Any, reader: SnapshotReader, revision: int) -> Snapshot:
+    async with asyncio.timeout(5):
+        while True:
+            snapshot = reader.feed(await call.read())
+            if snapshot is not None and snapshot.topology.revision >= revision:
+                return snapshot
+
+
+async def test_followers_arrive_at_the_same_answers(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        early = await followed(made)
+        reader = SnapshotReader()
+        await read_until(early, reader, 0)
+        await made.apply()
+        await made.apply(DOCUMENT.replace("capacity: 2", "capacity: 3"))
+        late = await followed(made)
+        name = to_wire("api.mesh.internal.")
+        for snapshot in (
+            await read_until(early, reader, 2),
+            await read_until(late, SnapshotReader(), 2),
+        ):
+            for third in range(20):
+                client = Client(4, 0x0A010000 | third << 8, 24)
+                mine, theirs = (resolve(s, name, client) for s in (made.state.snapshot, snapshot))
+                assert repr(mine.choice and mine.choice.ranked) == repr(
+                    theirs.choice and theirs.choice.ranked
+                )
+        early.cancel()
+        late.cancel()
+        await until("nobody follows", lambda: made.state.followers == 0)
+
+
+async def test_a_follower_that_was_away_gets_what_it_missed(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        call = await followed(made)
+        held = await read_until(call, SnapshotReader(), 1)
+        call.cancel()
+        await made.apply(DOCUMENT.replace("capacity: 2", "capacity: 3"))
+        here = made.state.snapshot.topology.store_id
+        back = await followed(made, store_id=here, revision=1)
+        event = await back.read()
+        assert event.WhichOneof("event") == "changes"
+        snapshot = SnapshotReader(held).feed(event)
+        assert snapshot is not None
+        assert snapshot.topology.instances["api-eu-1"].capacity == 3
+        stranger = await followed(made, store_id="another", revision=1)
+        assert (await stranger.read()).WhichOneof("event") == "begin"
+        future = await followed(made, store_id=here, revision=99)
+        assert (await future.read()).WhichOneof("event") == "begin"
+        for call in (back, stranger, future):
+            call.cancel()
+
+
+async def test_beats_come_when_nothing_else_does(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        call = await followed(made)
+        async with asyncio.timeout(5):
+            while (await call.read()).WhichOneof("event") != "beat":
+                pass
+        call.cancel()
+
+
+async def test_a_slow_follower_is_sent_away(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        feed = made.state.follow()
+        for number in range(5000):
+            made.state.advance((), number, {})
+        assert feed.overrun
+        assert feed.queue.qsize() == 4000
+        made.state.unfollow(feed)
+
+
+async def test_registration(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        reply = await made.register()
+        assert (reply.instance.pop, reply.instance.registered) == ("eu", True)
+        await made.beat("api-eu-9", reply.lease, 0.95)
+        await until("the load counts", lambda: "api-eu-9" in made.state.snapshot.signals)
+        request = resolver_pb2.ExplainRequest(name="api.mesh.internal", client="10.1.0.7")
+        found = await made.resolver.Explain(request)
+        (line,) = [each for each in found.instances if each.instance == "api-eu-9"]
+        assert (line.load, line.verdict) == (0.95, "up")
+        verdict = made.state.snapshot.verdict
+        instance = made.state.snapshot.topology.instances["api-eu-9"]
+        await until("silence makes it down", lambda: verdict(instance) == "down" or _again(made))
+        code, _ = await code_of(made.beat("api-eu-9", reply.lease))
+        assert code == "NOT_FOUND"
+        back = await made.register()
+        assert made.state.snapshot.verdict(instance) == "up"
+        request = registry_pb2.DeregisterRequest(instance="api-eu-9", lease=back.lease)
+        await made.registry.Deregister(request)
+        assert "api-eu-9" not in made.state.snapshot.topology.instances
+
+
+def _again(made: Core) -> bool:
+    """The verdict of the newest snapshot: `verdict` above is bound to an older one."""
+    snapshot = made.state.snapshot
+    return snapshot.verdict(snapshot.topology.instances["api-eu-9"]) == "down"
+
+
+async def test_beats_keep_a_lease(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        reply = await made.register()
+        revision = made.state.snapshot.topology.revision
+        for _ in range(8):
+            await asyncio.sleep(0.25)
+            await made.beat("api-eu-9", reply.lease)
+        assert made.state.snapshot.topology.revision == revision, "beats write nothing"
+        assert "api-eu-9" in made.state.snapshot.topology.presence
+
+
+async def test_the_newer_registration_holds(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        first = await made.register()
+        second = await made.register(addresses=["10.1.0.98"])
+        assert second.lease != first.lease
+        code, details = await code_of(made.beat("api-eu-9", first.lease, 0.5))
+        assert code == "ABORTED"
+        assert "another process" in details
+        await made.beat("api-eu-9", second.lease, 0.5)
+        assert made.state.snapshot.topology.presence["api-eu-9"].epoch == 2
+        # The end of the first lease must not take the second registration along.
+        for _ in range(6):
+            await asyncio.sleep(0.25)
+            await made.beat("api-eu-9", second.lease)
+        assert "api-eu-9" in made.state.snapshot.topology.presence
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        ({"name": "api-eu-1"}, "ALREADY_EXISTS"),
+        ({"service": "none"}, "INVALID_ARGUMENT"),
+        ({"pop": "mars"}, "INVALID_ARGUMENT"),
+        ({"version": "new"}, "INVALID_ARGUMENT"),
+        ({"addresses": []}, "INVALID_ARGUMENT"),
+        ({"addresses": ["127.0.0.256"]}, "INVALID_ARGUMENT"),
+        ({"ports": {"grpc": 1}}, "INVALID_ARGUMENT"),
+        ({"capacity": float("nan")}, "INVALID_ARGUMENT"),
+        ({"name": "UPPER"}, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_wrong_registrations(tmp_path: Path, told: dict[str, Any], code: str) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        assert (await code_of(made.register(**told)))[0] == code
+        assert made.state.snapshot.topology.revision == 1
+
+
+@pytest.mark.parametrize("load", [float("nan"), float("inf"), -0.1])
+async def test_wrong_loads(tmp_path: Path, load: float) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        reply = await made.register()
+        assert (await code_of(made.beat("api-eu-9", reply.lease, load)))[0] == "INVALID_ARGUMENT"
+        assert made.state.snapshot.signals == {}
+
+
+async def test_who_stays_away_is_forgotten_but_for_the_last(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply(DOCUMENT.partition("instances:")[0])
+        for name in ("a", "b", "c"):
+            await made.register(name, addresses=[f"10.1.0.{ord(name)}"])
+        forgetting = asyncio.create_task(forget_absent(made.store, made.state, 0.2))
+        topology = lambda: made.state.snapshot.topology  # noqa: E731
+        await until("leases run out", lambda: not topology().presence)
+        await until("two are forgotten", lambda: len(topology().instances) == 1)
+        await asyncio.sleep(0.5)
+        assert list(topology().instances) == ["a"]
+        assert absent(made.state.snapshot) == frozenset()
+        forgetting.cancel()
+
+
+async def test_the_store_away_is_a_state(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        with made.store.away():
+            request = resolver_pb2.ResolveRequest(name="api.mesh.internal", client="10.1.0.7")
+            assert (await made.resolver.Resolve(request)).status == "found"
+            assert (await code_of(made.register()))[0] == "UNAVAILABLE"
+        await made.register()
+
+
+async def test_garbage_in_the_store_is_left_out(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        author = Author("somebody", "mischief")
+        await made.store.commit([Put("services/bad", b"\xff\xff"), Put("other/x", b"?")], author)
+        await made.store.commit([Put("pops/eu", b"")], author)
+        await until("it was seen", lambda: made.state.snapshot.topology.revision == 3)
+        assert made.pump.ignored == 2
+        assert "bad" not in made.state.snapshot.topology.services
+        assert "eu" in made.state.snapshot.topology.pops
+        loaded, _ = snapshot_of(await made.store.load())
+        assert "api" in loaded.topology.services
+
+
+async def test_health_and_reflection(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        health = health_pb2_grpc.HealthStub(made.channel)
+        for name in ("", "meshd.v1.Topology", "meshd.v1.Resolver", "meshd.v1.Registry"):
+            reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        reflection = reflection_pb2_grpc.ServerReflectionStub(made.channel)
+        call = reflection.ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        reply = await call.read()
+        names = {each.name for each in reply.list_services_response.service}
+        assert {"meshd.v1.Topology", "meshd.v1.Resolver", "meshd.v1.Registry"} <= names
+        call.cancel()
+
+
+async def test_messages_are_bounded(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        request = topology_pb2.PlanRequest(document="#" * (17 << 20))
+        assert (await code_of(made.topology.Plan(request)))[0] == "RESOURCE_EXHAUSTED"
+
+
+async def test_resolve_over_grpc(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        ask = resolver_pb2.ResolveRequest
+        found = await made.resolver.Resolve(ask(name="API.mesh.internal", client="10.1.0.7"))
+        assert [e.tier for e in found.endpoints] == sorted(e.tier for e in found.endpoints)
+        assert {e.port for e in found.endpoints} == {8080, 8081}
+        pinned = await made.resolver.Resolve(ask(name="1-3.version.api.mesh.internal"))
+        assert {e.version for e in pinned.endpoints} == {"1.3.0"}
+        none = await made.resolver.Resolve(ask(name="none.mesh.internal"))
+        assert none.status == "no such name"
+        for wrong in (ask(name="-"), ask(name=""), ask(name="a.b", client="somewhere")):
+            assert (await code_of(made.resolver.Resolve(wrong)))[0] == "INVALID_ARGUMENT"
