@@ -130,7 +130,13 @@ class Instances:
         """Start the instance of an address."""
         name, version, pop = INSTANCES[address]
         said = ["--name", name, "--version", version, "--pop", pop, "--address", address]
-        command = [sys.executable, HERE / "instance.py", "--core", self._core, *said]
+        command: list[str | Path] = [
+            sys.executable,
+            HERE / "instance.py",
+            "--core",
+            self._core,
+            *said,
+        ]
         self._running[name] = Server(name, command, self._folder)
         self._running[name].start()
 

@@ -106,7 +106,7 @@ async def test_a_packet_that_breaks_the_replier_costs_only_itself() -> None:
                 raise RuntimeError("broken on purpose")
             return sound(packet, version, address)
 
-        made._replier.reply_udp = broken  # type: ignore[method-assign]
+        made._replier.reply_udp = broken  # type: ignore[method-assign, assignment]
         replies = await exchange([query(ident=1), query(ident=2)], ("127.0.0.1", port), 1)
         assert int.from_bytes(replies[0][:2], "big") == 2
         assert made.failed == 1

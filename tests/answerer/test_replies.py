@@ -264,7 +264,11 @@ def queries(draw: st.DrawFn) -> tuple[bytes, int, int]:
 def options(draw: st.DrawFn) -> list[dns.edns.Option]:
     found: list[dns.edns.Option] = []
     if draw(st.booleans()):
-        found.append(dns.edns.GenericOption(10, draw(st.binary(min_size=8, max_size=8))))
+        found.append(
+            dns.edns.GenericOption(
+                dns.edns.OptionType.COOKIE, draw(st.binary(min_size=8, max_size=8))
+            )
+        )
     if draw(st.booleans()):
         address = draw(st.sampled_from(["10.1.7.0", "10.1.9.0", "10.2.0.0", "2001:db8::"]))
         length = draw(st.sampled_from([0, 8, 17, 24] + ([56] if ":" in address else [32])))

@@ -62,9 +62,9 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     try:
         other = tmp_path / "other"
         other.mkdir()
-        command = [sys.executable, "-m", "meshd.cli.meshd", "serve", "--data", other / "data",
-                   "--grpc", taken.grpc, "--http", f"127.0.0.1:{free_port()}",
-                   "--dns", f"127.0.0.1:{free_port()}"]  # fmt: skip
+        serve = [sys.executable, "-m", "meshd.cli.meshd", "serve", "--data", str(other / "data")]
+        ports = ["--http", f"127.0.0.1:{free_port()}", "--dns", f"127.0.0.1:{free_port()}"]
+        command = [*serve, "--grpc", taken.grpc, *ports]
         server = Server("second", command, other)
         server.start()
         wait_until("it ends", lambda: not server.is_running)

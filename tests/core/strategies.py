@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import strategies as st
 
 from meshd.core.model import (
+    Address,
     Force,
     Instance,
     NameServer,
@@ -78,14 +79,15 @@ def services(draw: st.DrawFn, name: str) -> Service:
 @st.composite
 def instances(draw: st.DrawFn, number: int) -> Instance:
     families = draw(st.sampled_from(["4", "6", "46"]))
-    addresses = [IPv4Address(0xC0000200 + number)] if "4" in families else []
-    held = (*addresses, *([IPv6Address(0x20010DB8 << 96 | number)] if "6" in families else []))
+    addresses: list[Address] = [IPv4Address(0xC0000200 + number)] if "4" in families else []
+    if "6" in families:
+        addresses.append(IPv6Address(0x20010DB8 << 96 | number))
     return Instance(
         f"i{number}",
         draw(st.sampled_from([*SERVICES, "gone"])),
         Version(draw(st.sampled_from(VERSIONS))),
         draw(st.sampled_from([*POPS, "gone"])),
-        held,
+        tuple(addresses),
         capacity=draw(st.sampled_from([0.5, 1.0, 4.0])),
     )
 

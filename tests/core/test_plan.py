@@ -38,7 +38,8 @@ def test_the_same_is_nothing_to_do() -> None:
 
 
 def test_edits() -> None:
-    changed = [replace(r, max_answers=2) if r.name == "api" else r for r in without("api-eu-1")]  # type: ignore[type-var, call-arg]
+    api = replace(BEFORE.topology.services["api"], max_answers=2)
+    changed = [*without("api-eu-1", "api"), api]
     plan = planned([*changed, Pop("sa")])
     assert {(e.kind, e.name, e.action) for e in plan.edits} == {
         (Kind.SERVICES, "api", "update"),

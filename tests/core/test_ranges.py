@@ -27,7 +27,8 @@ Said = tuple[str | None, dict[str, Selector]]
 
 def dumb(entries: Sequence[Range], version: int, address: int) -> Said:
     """The twin: from the widest to the narrowest, each overrides."""
-    pop, chosen = None, {}
+    pop: str | None = None
+    chosen: dict[str, Selector] = {}
     for entry in sorted(entries, key=lambda entry: entry.prefix.length):
         prefix = entry.prefix
         if prefix.version == version and prefix.network <= address <= prefix.last:

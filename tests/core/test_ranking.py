@@ -30,7 +30,6 @@ BASE: tuple[Record, ...] = (
 def snapshot_of(text: str) -> Snapshot:
     """`name pop version [capacity=2] [load=.9] [down|failing|forced-down|drain|forced-up]`."""
     records: list[Record] = [*BASE]
-    settings = {"max_answers": 4}
     signals: dict[str, Signal] = {}
     selector = "latest"
     for number, line in enumerate(text.splitlines()):
@@ -48,9 +47,7 @@ def snapshot_of(text: str) -> Snapshot:
         signals[words[0]] = Signal(float(options.get("load", 0)), verdict)
         forces = {"forced-down": Force.DOWN, "drain": Force.DRAIN, "forced-up": Force.UP}
         records += [Override(words[0], forces[flag]) for flag in flags if flag in forces]
-    service = Service(
-        "api", "api.mesh.internal.", (Port("http", 80),), parse_selector(selector), **settings
-    )
+    service = Service("api", "api.mesh.internal.", (Port("http", 80),), parse_selector(selector))
     return Snapshot.build(Topology.load("x", 1, [*records, service]), signals)
 
 

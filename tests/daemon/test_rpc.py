@@ -264,8 +264,8 @@ async def test_registration(tmp_path: Path) -> None:
         assert code == "NOT_FOUND"
         back = await made.register()
         assert made.state.snapshot.verdict(instance) == "up"
-        request = registry_pb2.DeregisterRequest(instance="api-eu-9", lease=back.lease)
-        await made.registry.Deregister(request)
+        leaving = registry_pb2.DeregisterRequest(instance="api-eu-9", lease=back.lease)
+        await made.registry.Deregister(leaving)
         assert "api-eu-9" not in made.state.snapshot.topology.instances
 
 
@@ -341,11 +341,11 @@ async def test_who_stays_away_is_forgotten_but_for_the_last(tmp_path: Path) -> N
         for name in ("a", "b", "c"):
             await made.register(name, addresses=[f"10.1.0.{ord(name)}"])
         forgetting = asyncio.create_task(forget_absent(made.store, made.state, 0.2))
-        topology = lambda: made.state.snapshot.topology  # noqa: E731
-        await until("leases run out", lambda: not topology().presence)
-        await until("two are forgotten", lambda: len(topology().instances) == 1)
+        state = made.state
+        await until("leases run out", lambda: not state.snapshot.topology.presence)
+        await until("two are forgotten", lambda: len(state.snapshot.topology.instances) == 1)
         await asyncio.sleep(0.5)
-        assert list(topology().instances) == ["a"]
+        assert list(state.snapshot.topology.instances) == ["a"]
         assert absent(made.state.snapshot) == frozenset()
         forgetting.cancel()
 
@@ -380,7 +380,7 @@ async def test_health_and_reflection(tmp_path: Path) -> None:
         for name in ("", "meshd.v1.Topology", "meshd.v1.Resolver", "meshd.v1.Registry"):
             reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
-        reflection = reflection_pb2_grpc.ServerReflectionStub(made.channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(made.channel)
         call = reflection.ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         reply = await call.read()

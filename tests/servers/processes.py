@@ -123,7 +123,14 @@ class Meshd(Server):
         self.dns_port = free_port()
         addresses = ["--grpc", self.grpc, "--http", self.http]
         dns = ["--dns", f"127.0.0.1:{self.dns_port}", "--answerers", str(answerers)]
-        serve = [sys.executable, "-m", "meshd.cli.meshd", "serve", "--data", self.data]
+        serve: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "meshd.cli.meshd",
+            "serve",
+            "--data",
+            self.data,
+        ]
         super().__init__("meshd", [*serve, *addresses, *dns, *more], folder)
         self._answerers = answerers
 
