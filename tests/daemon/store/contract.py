@@ -1,11 +1,8 @@
 """Every promise of a store, as one class: each kind of store subclasses it and says how to open."""
 
 import asyncio
-import contextlib
 import itertools
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,69 +20,21 @@ from meshd.daemon.store.base import (
     Store,
     Write,
 )
-
-ALICE = Author("alice", "a test")
-DEADLINE_S = 20.0
-
-
-class Clock:
-    """Monotonic and wall time that moves when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    async def advance(self, seconds: float) -> None:
-        self.now_s += seconds
+from tests.daemon.store.drive import (
+    ALICE,
+    Clock,
+    Opens,
+    is_compacted,
+    keys,
+    put,
+    running,
+    take,
+    until,
+)
+from tests.daemon.store.lease_contract import LeaseContract
 
 
-class Opens(Protocol):
-    async def __call__(self, keep_revisions: int = 10_000) -> Store: ...
-
-
-@contextlib.asynccontextmanager
-async def running(store: Store) -> AsyncIterator[None]:
-    """The store at work, as the daemon keeps it."""
-    work = asyncio.ensure_future(store.run())
-    try:
-        yield
-    finally:
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-
-
-async def take(follower: AsyncIterator[Batch], count: int) -> list[Batch]:
-    async with asyncio.timeout(DEADLINE_S):
-        return [await anext(follower) for _ in range(count)]
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not await holds():
-        assert time.monotonic() < deadline, "never came true"
-        await asyncio.sleep(0.02)
-
-
-async def is_compacted(store: Store, after: int) -> bool:
-    try:
-        await take(store.follow(after), 1)
-    except Compacted:
-        return True
-    return False
-
-
-async def keys(store: Store) -> list[str]:
-    return [item.key for item in (await store.load()).items]
-
-
-async def put(store: Store, *names: str, lease: int = 0) -> int:
-    return await store.commit([Put(name, name.encode(), lease) for name in names], ALICE)
-
-
-class StoreContract:
+class StoreContract(LeaseContract):
     """Subclasses define the fixture `opens`."""
 
     @pytest.fixture
@@ -95,8 +44,6 @@ class StoreContract:
     @pytest.fixture
     async def store(self, opens: Opens) -> Store:
         return await opens()
-
-    # Revisions and contents
 
     async def test_a_new_store_is_empty_at_revision_0(self, store: Store) -> None:
         contents = await store.load()
@@ -164,8 +111,6 @@ class StoreContract:
                 after:
             ]
 
-    # Compare and swap
-
     async def test_expect_passes_at_the_revision_of_the_key(self, store: Store) -> None:
         await put(store, "other")
         first = await store.commit([Put("a", b"1")], ALICE, [Expect("a", 0)])
@@ -209,8 +154,6 @@ class StoreContract:
             won = [result for result in results if isinstance(result, int)]
             assert sum(isinstance(result, Conflict) for result in results) == 19
             (revision,) = won
-
-    # Bounds
 
     @pytest.mark.parametrize(
         "write",
@@ -256,8 +199,6 @@ class StoreContract:
         assert [type(result) for result in results] == [int, Conflict, LeaseLost, int]
         assert await keys(store) == ["a", "b", "e"]
         assert (await store.load()).revision == 3
-
-    # Following
 
     async def test_follow_from_every_revision(self, store: Store) -> None:
         await put(store, "a", "b")
@@ -333,129 +274,6 @@ class StoreContract:
         assert len(await keys(store)) == 51
         assert await put(store, "more") == 51
 
-    # Leases
-
-    async def test_a_lease_that_is_not_renewed_takes_its_keys_along(
-        self, store: Store, clock: Clock
-    ) -> None:
-        lease = await store.grant(3.0)
-        await put(store, "presence/b", "presence/a", lease=lease)
-        await put(store, "instances/a")
-        assert (await store.load()).items[1] == Item("presence/a", b"presence/a", 1, lease)
-        async with running(store):
-            await clock.advance(3.1)
-            (batch,) = await take(store.follow(2), 1)
-        assert batch == Batch(3, (Change("presence/a", None, 0), Change("presence/b", None, 0)))
-        (entry,) = await store.history(1)
-        assert (entry.who, entry.what) == ("lease", f"lease {lease} expired")
-        assert entry.edits[0] == Edit("presence/a", b"presence/a", None)
-        with pytest.raises(LeaseLost):
-            await store.renew(lease)
-        with pytest.raises(LeaseLost):
-            await put(store, "presence/a", lease=lease)
-
-    async def test_a_renewed_lease_lives_for_its_whole_time_again(
-        self, store: Store, clock: Clock
-    ) -> None:
-        kept, lost = await store.grant(3.0), await store.grant(3.0)
-        await put(store, "kept", lease=kept)
-        await put(store, "lost", lease=lost)
-        async with running(store):
-            for revision in (2, 3):
-                await clock.advance(2.0)
-                await store.renew(kept)
-                if revision == 3:
-                    await take(store.follow(2), 1)
-                assert "kept" in await keys(store)
-        assert await keys(store) == ["kept"]
-
-    async def test_renewing_makes_no_revision(self, store: Store) -> None:
-        lease = await store.grant(3.0)
-        for _ in range(10):
-            await store.renew(lease)
-        assert (await store.load()).revision == 0
-
-    async def test_revoke_takes_the_keys_along_in_one_commit(self, store: Store) -> None:
-        lease = await store.grant(60.0)
-        await put(store, "b", "a", lease=lease)
-        await store.revoke(lease)
-        (batch,) = await take(store.follow(1), 1)
-        assert batch == Batch(2, (Change("a", None, 0), Change("b", None, 0)))
-        (entry,) = await store.history(1)
-        assert (entry.who, entry.what) == ("lease", f"lease {lease} revoked")
-        with pytest.raises(LeaseLost):
-            await store.renew(lease)
-        await store.revoke(lease)
-        assert (await store.load()).revision == 2
-
-    async def test_a_lease_without_keys_goes_without_a_revision(self, store: Store) -> None:
-        await store.revoke(await store.grant(60.0))
-        assert (await store.load()).revision == 0
-
-    async def test_a_key_is_bound_by_its_last_put_only(self, store: Store) -> None:
-        first, second = await store.grant(60.0), await store.grant(60.0)
-        await put(store, "moved", "freed", "deleted", lease=first)
-        await put(store, "moved", lease=second)
-        await put(store, "freed")
-        await store.commit([Delete("deleted")], ALICE)
-        await store.revoke(first)
-        assert await keys(store) == ["freed", "moved"]
-        await store.revoke(second)
-        assert await keys(store) == ["freed"]
-
-    async def test_writes_and_the_end_of_their_lease_at_the_same_time(self, store: Store) -> None:
-        lease, other = await store.grant(60.0), await store.grant(60.0)
-        await put(store, "held", "moved", lease=lease)
-        results = await asyncio.gather(
-            put(store, "new", lease=lease),
-            put(store, "moved", lease=other),
-            store.revoke(lease),
-            put(store, "late", lease=lease),
-            return_exceptions=True,
-        )
-        assert isinstance(results[3], LeaseLost)
-        assert await keys(store) == ["moved"]
-
-    @pytest.mark.parametrize("lease", [-1, 7, 1 << 63, 1 << 70])
-    async def test_an_unknown_lease_is_lost(self, store: Store, lease: int) -> None:
-        with pytest.raises(LeaseLost):
-            await put(store, "a", lease=lease)
-        with pytest.raises(LeaseLost):
-            await store.renew(lease)
-        await store.revoke(lease)
-        assert (await store.load()).revision == 0
-
-    @pytest.mark.parametrize("ttl_s", [0, -1, float("nan"), float("inf"), 1e9])
-    async def test_a_lease_has_bounds(self, store: Store, ttl_s: float) -> None:
-        with pytest.raises(Refused):
-            await store.grant(ttl_s)
-
-    async def test_many_leases_run_out_at_once(self, store: Store, clock: Clock) -> None:
-        leases = await asyncio.gather(*(store.grant(3.0) for _ in range(300)))
-        assert len(set(leases)) == 300
-        await asyncio.gather(*(put(store, f"p{n}", lease=n) for n in leases))
-        async with running(store):
-            await clock.advance(4)
-            gone = await take(store.follow(300), 300)
-        assert {batch.changes[0].key for batch in gone} == {f"p{n}" for n in leases}
-        assert await keys(store) == []
-
-    async def test_time_in_which_the_process_stood_still_does_not_count(
-        self, store: Store, clock: Clock
-    ) -> None:
-        lease = await store.grant(1.0)
-        await put(store, "a", lease=lease)
-        async with running(store):
-            # Once around, so that the store is asleep when everything stops.
-            await asyncio.sleep(0.3)
-            clock.now_s += 1.2
-            time.sleep(1.2)  # noqa: ASYNC251 - nothing in this process runs meanwhile
-            await asyncio.sleep(0.5)
-            await store.renew(lease)
-        assert await keys(store) == ["a"]
-
-    # Audit
-
     async def test_every_write_is_audited_newest_first(self, store: Store, clock: Clock) -> None:
         await store.commit([Put("a", b"1"), Put("b", b"1")], Author("alice", "add"))
         await clock.advance(5)
@@ -482,8 +300,6 @@ class StoreContract:
         afters = [entry.edits[0].after for entry in entries]
         assert [entry.edits[0].before for entry in entries] == [None, *afters[:-1]]
         assert (await store.load()).items[0].value == afters[-1]
-
-    # The end
 
     async def test_after_close_all_is_unavailable(self, store: Store) -> None:
         waiting = asyncio.ensure_future(take(store.follow(0), 1))

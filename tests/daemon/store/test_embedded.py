@@ -19,17 +19,9 @@ from meshd.daemon.store.base import Author, Item, Put
 from meshd.daemon.store.decide import Commit
 from meshd.daemon.store.embedded import EmbeddedStore
 from meshd.daemon.store.file import StoreFile
-from tests.daemon.store.contract import (
-    ALICE,
-    Clock,
-    Opens,
-    StoreContract,
-    keys,
-    put,
-    running,
-    take,
-)
+from tests.daemon.store.contract import StoreContract
 from tests.daemon.store.crash_writer import WRITES
+from tests.daemon.store.drive import ALICE, Clock, Opens, keys, put, running, take
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 10

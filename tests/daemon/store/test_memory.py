@@ -8,7 +8,8 @@ import pytest
 from meshd.core.errors import Unavailable
 from meshd.daemon.store.base import Change
 from meshd.daemon.store.memory import MemoryStore
-from tests.daemon.store.contract import Clock, Opens, StoreContract, put, running, take
+from tests.daemon.store.contract import StoreContract
+from tests.daemon.store.drive import Clock, Opens, put, running, take
 
 
 class TestMemoryStore(StoreContract):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from meshd.core.errors import Conflict
 from meshd.daemon.store.base import Delete, Expect, Put, Write
 from meshd.daemon.store.embedded import EmbeddedStore
-from tests.daemon.store.contract import ALICE, take
+from tests.daemon.store.drive import ALICE, take
 
 NAMES = st.sampled_from(["a", "b", "ab", "ä", '"\\\n', "\U0001f600", "0", "null"])
 WRITES = st.one_of(
