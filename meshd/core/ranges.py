@@ -12,6 +12,8 @@ from meshd.core.model import Prefix, Range
 from meshd.core.selector import Selector
 
 CHUNK_RANGES = 512
+# One change costs about as much as so many Ranges of a new table.
+_REBUILD_SHARE = 200
 # A scope is widened over at most so many equal intervals: always right, at worst too narrow.
 _WIDEN_STEPS = 64
 
@@ -192,6 +194,17 @@ class FamilyTable:
     def _chunk_of(self, prefix: Prefix) -> int:
         return bisect_right(self._firsts, prefix.network) - 1
 
+    def changed_all(self, changes: Mapping[Prefix, Range | None]) -> "FamilyTable":
+        """A table after many changes: one by one, or made anew where that is less work."""
+        if len(changes) * _REBUILD_SHARE > self.size + _REBUILD_SHARE:
+            held = {entry.prefix: entry for entry in self if entry.prefix not in changes}
+            entries = (*held.values(), *(entry for entry in changes.values() if entry))
+            return FamilyTable.build(self.bits, entries, self._policies)
+        table = self
+        for prefix, entry in changes.items():
+            table = table.changed(prefix, entry)
+        return table
+
     def changed(self, prefix: Prefix, entry: Range | None) -> "FamilyTable":
         """A table where `prefix` is `entry`, or is absent if that is None."""
         index = self._chunk_of(prefix)
@@ -288,10 +301,14 @@ class RangeTable:
         """The Range of exactly this prefix."""
         return self.family(prefix.version).get(prefix)
 
-    def changed(self, prefix: Prefix, entry: Range | None) -> "RangeTable":
-        """A table where `prefix` is `entry`, or is absent if that is None."""
-        table = self.family(prefix.version).changed(prefix, entry)
-        return RangeTable(table, self.v6) if prefix.version == 4 else RangeTable(self.v4, table)
+    def changed(self, changes: Mapping[Prefix, Range | None]) -> "RangeTable":
+        """A table where each prefix is its entry, or is absent if that is None."""
+        by_version: dict[int, dict[Prefix, Range | None]] = {4: {}, 6: {}}
+        for prefix, entry in changes.items():
+            by_version[prefix.version][prefix] = entry
+        v4 = self.v4.changed_all(by_version[4]) if by_version[4] else self.v4
+        v6 = self.v6.changed_all(by_version[6]) if by_version[6] else self.v6
+        return RangeTable(v4, v6)
 
     def __iter__(self) -> Iterator[Range]:
         yield from self.v4

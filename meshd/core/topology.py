@@ -96,11 +96,13 @@ class Topology:
     def apply(self, changes: Iterable[Change], revision: int) -> "Topology":
         """The topology after one committed revision."""
         tables: dict[str, Any] = {}
-        ranges = self.ranges
+        ranges: dict[Prefix, Range | None] = {}
         for change in changes:
+            if isinstance(change.record, Range):
+                ranges[change.record.prefix] = change.record
+                continue
             if change.kind is Kind.RANGES:
-                entry = change.record if isinstance(change.record, Range) else None
-                ranges = ranges.changed(Prefix.parse(change.name), entry)
+                ranges[Prefix.parse(change.name)] = None
                 continue
             if change.kind not in tables:
                 tables[change.kind] = dict(getattr(self, change.kind))
@@ -108,7 +110,8 @@ class Topology:
                 tables[change.kind].pop(change.name, None)
             else:
                 tables[change.kind][change.name] = change.record
-        return replace(self, revision=revision, ranges=ranges, **tables)
+        table = self.ranges.changed(ranges) if ranges else self.ranges
+        return replace(self, revision=revision, ranges=table, **tables)
 
     def get(self, kind: Kind, name: str) -> Record | None:
         """One record, or None."""

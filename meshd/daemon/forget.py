@@ -11,7 +11,7 @@ from meshd.core.errors import MeshError
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Kind
 from meshd.daemon.state import State
-from meshd.daemon.store.base import Author, Delete, Store
+from meshd.daemon.store.base import Author, Delete, Expect, Store
 from meshd.wire.records import key_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,9 @@ async def forget_absent(store: Store, state: State, after_s: float) -> None:
             if now - at < after_s:
                 continue
             try:
-                await store.commit([Delete(key_of(Kind.INSTANCES, name))], _AUTHOR)
+                # One that comes back at this moment stays.
+                absence = Expect(key_of(Kind.PRESENCE, name), 0)
+                await store.commit([Delete(key_of(Kind.INSTANCES, name))], _AUTHOR, [absence])
                 log.info("instance forgotten: instance=%s", name)
             except MeshError as error:
                 log.warning("instance not forgotten: instance=%s error=%s", name, error)

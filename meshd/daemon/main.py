@@ -17,6 +17,8 @@ from meshd.daemon.store.embedded import EmbeddedStore
 log = logging.getLogger(__name__)
 
 _GRACE_S = 1.0
+# Revisions of history and audit: registrations come and go in it too.
+_KEEP = 100_000
 
 
 async def run(settings: CoreSettings) -> None:
@@ -26,8 +28,10 @@ async def run(settings: CoreSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = await EmbeddedStore.open(settings.data / "store.db")
+        store = await EmbeddedStore.open(settings.data / "store.db", keep_revisions=_KEEP)
         stack.push_async_callback(store.close)
+        # Nothing of what is loaded is garbage, and looking for some doubles the time.
+        gc.disable()
         contents = await store.load()
         state = State(*snapshot_of(contents))
         state.leases = leases_of(contents.items)
@@ -40,6 +44,7 @@ async def run(settings: CoreSettings) -> None:
         stack.push_async_callback(runner.cleanup)
         gc.collect()
         gc.freeze()
+        gc.enable()
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
         async with asyncio.TaskGroup() as tasks:
             work = [

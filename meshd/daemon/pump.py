@@ -79,13 +79,17 @@ class Pump:
 
     async def run_store(self) -> None:
         """Follow the store for ever; where its history has a gap, load it whole again."""
+        has_gap = False
         while True:
             try:
+                if has_gap:
+                    await self._reload()
+                    has_gap = False
                 async for batch in self._store.follow(self._state.snapshot.topology.revision):
                     self._apply(batch)
             except Compacted:
                 log.warning("store history has a gap: loading it whole")
-                await self._reload()
+                has_gap = True
             except Unavailable as error:
                 log.warning("store lost: %s", error)
                 await asyncio.sleep(_RETRY_S)

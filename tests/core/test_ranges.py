@@ -69,12 +69,26 @@ def test_changes(entries: tuple[Range, ...], steps: list[tuple[Prefix, str | Non
         before, were = table, dict(held)
         if pop is None:
             held.pop(prefix, None)
-            table = table.changed(prefix, None)
+            table = table.changed({prefix: None})
         else:
             held[prefix] = Range(prefix, pop)
-            table = table.changed(prefix, held[prefix])
+            table = table.changed({prefix: held[prefix]})
         check_all(table, list(held.values()))
         check_all(before, list(were.values()))
+
+
+@given(ranges(), ranges(), st.sampled_from([1, 1000]))
+def test_many_changes_at_once(
+    before: tuple[Range, ...], after: tuple[Range, ...], share: int
+) -> None:
+    """One by one and made anew come to the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_REBUILD_SHARE", share)
+        changes: dict[Prefix, Range | None] = {entry.prefix: None for entry in before[::2]}
+        changes |= {entry.prefix: entry for entry in after}
+        table = RangeTable.build(before).changed(changes)
+    held = {entry.prefix: entry for entry in before} | changes
+    check_all(table, [entry for entry in held.values() if entry])
 
 
 @given(ranges(), st.integers(0, 1023), st.integers(0, 32))
@@ -122,7 +136,7 @@ def test_equal_policies_are_one_object() -> None:
     table = RangeTable.build(entries)
     found = {table.v4.policy(n << 24) for n in range(0, 40, 2)}
     assert len(found) == 1
-    later = table.changed(Prefix(4, 0, 8), Range(Prefix(4, 0, 8), "us"))
+    later = table.changed({Prefix(4, 0, 8): Range(Prefix(4, 0, 8), "us")})
     assert {later.v4.policy(n << 24) for n in range(2, 40, 2)} == found
     assert table.v4.policy(1 << 24) is NEUTRAL
 
@@ -130,7 +144,7 @@ def test_equal_policies_are_one_object() -> None:
 def test_unchanged_chunks_are_shared() -> None:
     entries = [Range(Prefix(4, n << 16, 16), "eu") for n in range(200)]
     table = RangeTable.build(entries)
-    later = table.changed(Prefix(4, 5 << 16, 24), Range(Prefix(4, 5 << 16, 24), "us"))
+    later = table.changed({Prefix(4, 5 << 16, 24): Range(Prefix(4, 5 << 16, 24), "us")})
     fresh = [a for a, b in zip(table.v4.chunks, later.v4.chunks, strict=True) if a is not b]
     assert len(fresh) == 1
     assert later.v6 is table.v6
@@ -139,7 +153,7 @@ def test_unchanged_chunks_are_shared() -> None:
 def test_full_chunks_are_split() -> None:
     table = RangeTable.build([])
     for n in range(50):
-        table = table.changed(Prefix(4, n << 16, 16), Range(Prefix(4, n << 16, 16), POPS[n % 3]))
+        table = table.changed({Prefix(4, n << 16, 16): Range(Prefix(4, n << 16, 16), POPS[n % 3])})
     assert len(table.v4.chunks) > 10
     assert all(len(chunk.ranges) <= 4 for chunk in table.v4.chunks)
     assert [table.v4.policy(n << 16).pop for n in range(50)] == [POPS[n % 3] for n in range(50)]
