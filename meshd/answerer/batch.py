@@ -43,7 +43,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # through ctypes would cost more than the rest of an answer.
 _WORDS = ctypes.sizeof(_Mmsghdr) // 4
 _LONGS = ctypes.sizeof(_Mmsghdr) // 8
-_NAMELEN = _Msghdr.namelen.offset // 4
 _CONTROLLEN = _Msghdr.controllen.offset // 8
 _LEN = _Mmsghdr.len.offset // 4
 
@@ -51,7 +50,12 @@ _LEN = _Mmsghdr.len.offset // 4
 class _Block:
     """`BATCH` message headers over one stretch of packet memory."""
 
-    def __init__(self, names: ctypes.Array[ctypes.c_char], controls: ctypes.Array[ctypes.c_char]):
+    def __init__(
+        self,
+        names: ctypes.Array[ctypes.c_char],
+        controls: ctypes.Array[ctypes.c_char],
+        name_length: int,
+    ) -> None:
         self.packets = ctypes.create_string_buffer(BATCH * _PACKET)
         self.iovecs = (_Iovec * BATCH)()
         self.headers = (_Mmsghdr * BATCH)()
@@ -60,7 +64,7 @@ class _Block:
             self.iovecs[at].len = _PACKET
             header = self.headers[at].hdr
             header.name = ctypes.addressof(names) + at * _NAME
-            header.namelen = _NAME
+            header.namelen = name_length
             header.iov = ctypes.addressof(self.iovecs[at])
             header.iovlen = 1
             header.control = ctypes.addressof(controls) + at * _CONTROL
@@ -81,55 +85,53 @@ class UdpBatch:
         self._names = memoryview(names).cast("B")
         # The headers hold bare addresses: the memory behind them must be kept by hand.
         self._controls = controls
-        self._in = _Block(names, controls)
-        self._out = _Block(names, controls)
-        self._is_v6 = sock.family == socket.AF_INET6
-        self._control = _CONTROL if want_packet_info(sock) else 0
+        is_v6 = sock.family == socket.AF_INET6
+        # sockaddr_in6 or sockaddr_in: the kernel writes this length back, always the same.
+        name_length = _NAME if is_v6 else 16
+        self._in = _Block(names, controls, name_length)
+        self._out = _Block(names, controls, name_length)
+        self._read_source = self._source6 if is_v6 else self._source4
+        self._has_control = want_packet_info(sock)
 
     def serve(self, answer: Answer) -> int:
         """Answer one batch; returns how many packets were read. A packet's error is its own."""
         count = self._receive()
+        source, out, read_source = self._in, self._out, self._read_source
+        packets, replies, lengths = source.bytes, out.bytes, out.lengths
         ready = 0
         for at in range(count):
-            reply = self._answer_one(at, answer)
+            start = at * _PACKET
+            packet = bytes(packets[start : start + source.words[at * _WORDS + _LEN]])
+            reply = answer(packet, *read_source(at * _NAME))
             if reply is None:
                 # Runs of replies are sent together; silence ends a run.
                 self._send(ready, at)
                 ready = at + 1
+                continue
+            size = len(reply)
+            replies[start : start + size] = reply
+            lengths[2 * at + 1] = size
         self._send(ready, count)
         return count
 
+    def _source4(self, name: int) -> tuple[int, int]:
+        return 4, int.from_bytes(self._names[name + 4 : name + 8], "big")
+
+    def _source6(self, name: int) -> tuple[int, int]:
+        address = int.from_bytes(self._names[name + 8 : name + 24], "big")
+        return (4, address & 0xFFFFFFFF) if address >> 32 == 0xFFFF else (6, address)
+
     def _receive(self) -> int:
-        words, longs, control = self._in.words, self._in.longs, self._control
-        for at in range(BATCH):
-            words[at * _WORDS + _NAMELEN] = _NAME
-            longs[at * _LONGS + _CONTROLLEN] = control
+        if self._has_control:
+            for at in range(BATCH):
+                self._in.longs[at * _LONGS + _CONTROLLEN] = _CONTROL
         headers = self._in.headers
         count: int = _libc.recvmmsg(self._fd, headers, BATCH, _MSG_DONTWAIT, None)
+        if self._has_control:
+            for at in range(count):
+                offset = at * _LONGS + _CONTROLLEN
+                self._out.longs[offset] = self._in.longs[offset]
         return max(count, 0)
-
-    def _answer_one(self, at: int, answer: Answer) -> int | None:
-        source, out = self._in, self._out
-        length = source.words[at * _WORDS + _LEN]
-        start = at * _PACKET
-        packet = bytes(source.bytes[start : start + length])
-        name = at * _NAME
-        if self._is_v6:
-            address = int.from_bytes(self._names[name + 8 : name + 24], "big")
-            mapped = address >> 32 == 0xFFFF
-            reply = (
-                answer(packet, 4, address & 0xFFFFFFFF) if mapped else answer(packet, 6, address)
-            )
-        else:
-            reply = answer(packet, 4, int.from_bytes(self._names[name + 4 : name + 8], "big"))
-        if reply is None:
-            return None
-        size = len(reply)
-        out.bytes[start : start + size] = reply
-        out.lengths[2 * at + 1] = size
-        out.words[at * _WORDS + _NAMELEN] = source.words[at * _WORDS + _NAMELEN]
-        out.longs[at * _LONGS + _CONTROLLEN] = source.longs[at * _LONGS + _CONTROLLEN]
-        return size
 
     def _send(self, begin: int, end: int) -> None:
         while begin < end:

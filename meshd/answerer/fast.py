@@ -4,23 +4,24 @@ It takes only the common shape of packet (one question, at most an OPT) and only
 before; for all else it returns None and the full way is gone. Nothing here awaits or locks.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from meshd.core.errors import Malformed
 from meshd.core.hashing import client_bucket
 from meshd.core.ranges import Policy, RangeTable
 from meshd.core.snapshot import ServiceView
-from meshd.wire.dns import MAX_UDP, PLAIN_UDP, UDP_ROOM, Body
+from meshd.wire.dns import MAX_UDP, PLAIN_UDP, UDP_ROOM, Body, parse_ecs
 
 # Bounds of what is remembered; when one is passed that memory starts anew.
 _MAX_REPLIES = 400_000
 _MAX_CLIENTS = 400_000
 _MAX_SLOTS = 200_000
 
-_OPT_HEAD = b"\0\0\x29"
-_OPT_REPLY = _OPT_HEAD + MAX_UDP.to_bytes(2, "big")
-# Extended rcode 0, version 0, without and with DO.
-_OPT_FLAGS = (b"\0\0\0\0", b"\0\0\x80\0")
+# OPT records of replies up to their data, without and with DO.
+_OPT_PLAIN = b"\0\0\x29" + MAX_UDP.to_bytes(2, "big") + b"\0\0\0\0"
+_OPT_DO = _OPT_PLAIN[:-2] + b"\x80\0"
 
 
 class Scope(NamedTuple):
@@ -51,29 +52,21 @@ class Reply:
         return cls((heads[0], heads[1], heads[2], heads[3]), tail, scope)
 
 
+# Where a client stands: policy, bucket, scope, and for ECS the end of an OPT record that says so.
+_Located = tuple[Policy, int, int, bytes]
+
+
 @dataclass(slots=True)
 class _Slot:
-    """What the fast path needs of one (name, type)."""
+    """What the fast path needs of one (name, type).
+
+    `clients` is shared by all services that cut client addresses alike.
+    """
 
     replies: dict[int, Reply]
     policy_keys: dict[Policy, int]
-    sticky4: int
-    sticky6: int
-
-
-class _Opt(NamedTuple):
-    """A plain OPT record: its flags, the size allowed, where a client subnet stands (0: none)."""
-
-    flags: bytes
-    limit: int
-    ecs_at: int
-
-
-class _Subnet(NamedTuple):
-    version: int
-    address: int
-    length: int
-    end: int
+    clients: dict[bytes | int, _Located]
+    sticky: tuple[int, int]
 
 
 def _shapes() -> dict[bytes, int]:
@@ -87,42 +80,24 @@ def _shapes() -> dict[bytes, int]:
 
 
 _SHAPES = _shapes()
+_OPT = struct.Struct("!BHHIH")
+_OPTION = struct.Struct("!HH")
+# What follows the flags of an OPT record without options.
+_NO_OPTIONS = b"\0\0"
 
 
-def _read_opt(data: bytes, at: int) -> _Opt | None:
-    flags = data[at + 5 : at + 9]
-    if data[at : at + 3] != _OPT_HEAD or flags not in _OPT_FLAGS:
-        return None
-    size = data[at + 3] << 8 | data[at + 4]
-    limit = MAX_UDP if size >= MAX_UDP else max(size, PLAIN_UDP)
-    end = at + 11 + (data[at + 9] << 8 | data[at + 10])
-    if end != len(data):
-        return None
-    ecs_at = 0
-    at += 11
+def _find_subnet(data: bytes, at: int) -> int:
+    """Where the client subnet among the options stands; 0 without one, -1 if they are odd."""
+    found = 0
+    end = len(data)
     while at + 4 <= end:
-        if data[at] == 0 and data[at + 1] == 8:
-            if ecs_at:
-                return None
-            ecs_at = at
-        at += 4 + (data[at + 2] << 8 | data[at + 3])
-    return _Opt(flags, limit, ecs_at) if at == end else None
-
-
-def _read_subnet(data: bytes, at: int) -> _Subnet | None:
-    """A client subnet option of right form that names a client (RFC 7871 6)."""
-    bits = 32 if data[at + 5] == 1 else 128
-    length = data[at + 6]
-    octets = length + 7 >> 3
-    if data[at + 3] != 4 + octets or data[at + 4] or data[at + 7] or not 0 < length <= bits:
-        return None
-    if bits == 128 and data[at + 5] != 2:
-        return None
-    end = at + 8 + octets
-    address = int.from_bytes(data[at + 8 : end], "big") << bits - 8 * octets
-    if address & (1 << bits - length) - 1:
-        return None
-    return _Subnet(4 if bits == 32 else 6, address, length, end)
+        code, size = _OPTION.unpack_from(data, at)
+        if code == 8:
+            if found:
+                return -1
+            found = at
+        at += 4 + size
+    return found if at == end else -1
 
 
 class Remembered:
@@ -130,7 +105,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self._slots: dict[bytes, _Slot] = {}
-        self._clients: dict[int, tuple[Policy, int, int]] = {}
+        self._clients: dict[tuple[int, int], dict[bytes | int, _Located]] = {}
         self._ranges: RangeTable | None = None
         self._stored = 0
 
@@ -141,79 +116,73 @@ class Remembered:
             self._ranges = ranges
             self._clients = {}
 
-    def plain(self, data: bytes, version: int, address: int, ecs: bool) -> bytes | None:
-        """The reply to a packet from a source, if remembered; `ecs`: it may name another client."""
+    def find(self, data: bytes, version: int, address: int, trusted: bool) -> bytes | None:
+        """The reply to a packet of a source, if remembered; `trusted`: it may name its client."""
         shape = _SHAPES.get(data[2:12])
-        if shape is None:
-            return None
         end = data.find(b"\0", 12) + 5
         slot = self._slots.get(data[12 : end - 4].lower() + data[end - 4 : end])
-        if slot is None:
+        if slot is None or shape is None:
             return None
+        source = address if version == 4 else address | 1 << 128
         if shape >= 2:
-            return self._with_opt(data, end, slot, (shape, version, address, ecs))
-        found = self._find(slot, version, address, 32 if version == 4 else 128)
-        if found is None or len(data) != end or len(found[0].tail) + end > PLAIN_UDP:
+            return self._with_opt(data, end, slot, (shape, source, trusted))
+        located = slot.clients.get(source) or self._locate(slot, source)
+        reply = slot.replies.get(slot.policy_keys.get(located[0], -1) << 10 | located[1])
+        if reply is None or len(data) != end or len(reply.tail) + end > PLAIN_UDP:
             return None
-        return data[:2] + found[0].heads[shape] + data[12:end] + found[0].tail
+        return data[:2] + reply.heads[shape] + data[12:end] + reply.tail
 
     def _with_opt(
-        self, data: bytes, end: int, slot: _Slot, asked: tuple[int, int, int, bool]
+        self, data: bytes, end: int, slot: _Slot, asked: tuple[int, int, bool]
     ) -> bytes | None:
-        shape, version, address, trusted = asked
-        opt = _read_opt(data, end)
-        if opt is None:
+        shape, source, trusted = asked
+        root, kind, size, ttl, length = _OPT.unpack_from(data, end)
+        # Extended rcode and version 0, no flag but DO.
+        if root or kind != 41 or ttl & 0xFFFF7FFF or length != len(data) - end - 11:
             return None
-        length = 32 if version == 4 else 128
-        option = subnet = None
-        if opt.ecs_at:
-            subnet = _read_subnet(data, opt.ecs_at)
-            if subnet is None:
-                return None
-            if trusted:
-                version, address, length, _ = subnet
-        found = self._find(slot, version, address, length)
-        if found is None:
-            return None
-        reply, scope = found
-        option = b""
-        if subnet is not None:
-            at = opt.ecs_at
-            mark = bytes((scope if trusted else 0,))
-            option = data[at : at + 7] + mark + data[at + 8 : subnet.end]
-        size = bytes((0, len(option)))
-        parts = (data[:2], reply.heads[shape], data[12:end], reply.tail, _OPT_REPLY, opt.flags)
-        made = b"".join(parts) + size + option
-        return made if len(made) <= opt.limit else None
-
-    def _find(
-        self, slot: _Slot, version: int, address: int, length: int
-    ) -> tuple[Reply, int] | None:
-        sticky = slot.sticky4 if version == 4 else slot.sticky6
-        kept = length if length < sticky else sticky
-        mark = (address << 1 | (version == 6)) << 8 | kept
-        located = self._clients.get(mark) or self._locate(mark, version, address, kept)
-        key = slot.policy_keys.get(located[0])
-        if key is None:
-            return None
-        reply = slot.replies.get(key << 10 | located[1])
+        client: bytes | int = source
+        if length:
+            at = _find_subnet(data, end + 11)
+            if at:
+                if at < 0 or not trusted:
+                    return None
+                client = data[at : at + 4 + data[at + 3]]
+        located = slot.clients.get(client) or self._locate(slot, client)
+        reply = slot.replies.get(slot.policy_keys.get(located[0], -1) << 10 | located[1])
         if reply is None:
             return None
-        if reply.scope.by_key or self._ranges is None:
-            return reply, located[2]
-        by_range = reply.scope.by_range
-        return reply, self._ranges.family(version).scope(address, 0) if by_range else 0
+        tail = located[3]
+        if client is not source and not reply.scope.by_key:
+            tail = self._rescoped(reply, client)
+        head = data[:2] + reply.heads[shape] + data[12:end] + reply.tail
+        made = head + (_OPT_DO if ttl else _OPT_PLAIN) + tail
+        limit = MAX_UDP if size >= MAX_UDP else size
+        return made if len(made) <= limit or len(made) <= PLAIN_UDP else None
 
-    def _locate(self, mark: int, version: int, address: int, kept: int) -> tuple[Policy, int, int]:
-        assert self._ranges is not None, "slots exist only after a swap"
+    def _locate(self, slot: _Slot, client: bytes | int) -> _Located:
+        """Find and remember where a client stands; what names no client stands nowhere."""
+        found = _client_of(client)
+        if found is None or self._ranges is None:
+            return _NOWHERE
+        version, address, length = found
+        kept = min(length, slot.sticky[version == 6])
         table = self._ranges.family(version)
         bits = 32 if version == 4 else 128
         bucket = client_bucket(address >> bits - kept, kept)
-        located = (table.policy(address), bucket, table.scope(address, kept))
-        if len(self._clients) >= _MAX_CLIENTS:
-            self._clients.clear()
-        self._clients[mark] = located
+        scope = table.scope(address, kept)
+        end = _NO_OPTIONS if isinstance(client, int) else _echoed(client, scope)
+        if len(slot.clients) >= _MAX_CLIENTS:
+            slot.clients.clear()
+        located = slot.clients[client] = (table.policy(address), bucket, scope, end)
         return located
+
+    def _rescoped(self, reply: Reply, client: bytes | int) -> bytes:
+        """The end of the OPT record for an answer whose scope is not that of the client's key."""
+        found = _client_of(client)
+        assert found and self._ranges and isinstance(client, bytes), "it was located"
+        version, address, _ = found
+        scope = self._ranges.family(version).scope(address, 0) if reply.scope.by_range else 0
+        return _echoed(client, scope)
 
     def keep(
         self, slot_key: bytes, view: ServiceView, key: int, reply: Reply, lasting: bool
@@ -227,7 +196,27 @@ class Remembered:
         slot = self._slots.get(slot_key)
         if slot is None:
             replies = view.replies.setdefault(slot_key, {}) if lasting else {}
-            sticky = view.service.sticky
-            slot = _Slot(replies, view.policy_keys, sticky.v4, sticky.v6)
-            self._slots[slot_key] = slot
+            sticky = (view.service.sticky.v4, view.service.sticky.v6)
+            clients = self._clients.setdefault(sticky, {})
+            slot = self._slots[slot_key] = _Slot(replies, view.policy_keys, clients, sticky)
         slot.replies[key] = reply
+
+
+# A policy that no service has a key for, so that nothing is found under it.
+_NOWHERE: _Located = (Policy(None, {}), 0, 0, b"")
+
+
+def _client_of(client: bytes | int) -> tuple[int, int, int] | None:
+    """Version, address and length of a client: a source, or an ECS option of right form."""
+    if isinstance(client, int):
+        return (6, client ^ 1 << 128, 128) if client >> 128 else (4, client, 32)
+    try:
+        named = parse_ecs(client[4:]).client
+    except (Malformed, struct.error):
+        return None
+    return None if named is None else (named.version, named.address, named.length)
+
+
+def _echoed(option: bytes, scope: int) -> bytes:
+    """The length of an OPT record's data, and the option with its scope (RFC 7871 7.2.1)."""
+    return len(option).to_bytes(2, "big") + option[:7] + bytes((scope,)) + option[8:]

@@ -1,10 +1,12 @@
 """From a packet and its source to a reply: what is remembered, else parse, resolve and encode."""
 
+import struct
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from meshd.answerer.fast import Remembered, Reply, Scope
 from meshd.answerer.state import State
+from meshd.core.names import Place
 from meshd.core.resolve import Answer, Client, Status, resolve
 from meshd.core.rrsets import RRset, Type, additional_of, rrsets_of, soa_of
 from meshd.core.snapshot import Snapshot
@@ -21,6 +23,8 @@ from meshd.wire.dns import (
 
 Network = IPv4Network | IPv6Network
 
+# Sources whose trust is remembered.
+_MAX_SOURCES = 200_000
 # RFC 8482 4.2: one HINFO of "RFC8482" is the whole answer to ANY.
 _ANY_HEAD = b"\xc0\x0c\x00\x0d\x00\x01"
 _ANY_RDATA = b"\x07RFC8482\x00"
@@ -38,28 +42,38 @@ class Replier:
         self._ecs_from = [
             (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
         ]
+        self._trusted: dict[int, bool] = {}
+        self._negatives: dict[tuple[bytes, int, Rcode], Body] = {}
         self._remembered = Remembered()
         state.on_swap(self._renew)
         # There may be a snapshot already, read from disk.
         self._renew()
 
     def _renew(self) -> None:
+        self._negatives = {}
         if self._state.snapshot is not None:
             self._remembered.renew(self._state.snapshot.topology.ranges)
 
     def trusts(self, version: int, address: int) -> bool:
         """True if this source may name another client by ECS."""
-        for trusted, low, high in self._ecs_from:
-            if low <= address <= high and trusted == version:
-                return True
-        return False
+        source = address if version == 4 else address | 1 << 128
+        found = self._trusted.get(source)
+        if found is None:
+            if len(self._trusted) >= _MAX_SOURCES:
+                self._trusted.clear()
+            found = any(
+                version == trusted and low <= address <= high
+                for trusted, low, high in self._ecs_from
+            )
+            self._trusted[source] = found
+        return found
 
     def reply_udp(self, data: bytes, version: int, address: int) -> bytes | None:
         """The reply to a UDP packet from a source, or None where silence is due."""
         trusted = self.trusts(version, address)
         try:
-            made = self._remembered.plain(data, version, address, trusted)
-        except IndexError:
+            made = self._remembered.find(data, version, address, trusted)
+        except (IndexError, struct.error):
             # Cut short: the full way says what is due.
             made = None
         return made or self._reply(data, version, address, None)
@@ -84,10 +98,34 @@ class Replier:
         by_ecs = ecs is not None and self.trusts(version, address)
         client = ecs.client if ecs and by_ecs else Client(version, address, _bits(version))
         answer = resolve(snapshot, query.name, client)
-        body = _body(snapshot, answer, query)
+        body = self._body(snapshot, answer, query)
         if client is not None:
             self._remember(answer, query, body)
         return assemble(query, body, answer.scope if by_ecs else 0, limit)
+
+    def _body(self, snapshot: Snapshot, answer: Answer, query: Query) -> Body:
+        """The sections that an answer makes for the type asked."""
+        if answer.place is None:
+            return _error(Rcode.REFUSED)
+        if answer.status is Status.NOT_READY:
+            return _error(Rcode.SERVFAIL)
+        rrsets = rrsets_of(snapshot, answer, query.name, query.qtype)
+        if query.qtype == Type.ANY and rrsets:
+            return _minimal(rrsets)
+        if rrsets:
+            return _positive(rrsets, additional_of(answer, rrsets))
+        return self._negative(snapshot, answer.place, answer.status, len(query.name))
+
+    def _negative(self, snapshot: Snapshot, place: Place, status: Status, length: int) -> Body:
+        """No such name, or no such type: alike for all names of one length in a zone."""
+        rcode = Rcode.NXDOMAIN if status is Status.NO_NAME else Rcode.NOERROR
+        key = (place.zone_wire, length, rcode)
+        body = self._negatives.get(key)
+        if body is None:
+            soa = soa_of(place.zone, snapshot.topology.revision)
+            authority = negative_soa(soa, len(place.zone_wire), length)
+            body = self._negatives[key] = Body(rcode, 0, 1, encode_rrset(authority)[1])
+        return body
 
     def _remember(self, answer: Answer, query: Query, body: Body) -> None:
         """Keep replies of service names; those of wildcards would be without number."""
@@ -108,24 +146,10 @@ def _bits(version: int) -> int:
     return 32 if version == 4 else 128
 
 
-def _body(snapshot: Snapshot, answer: Answer, query: Query) -> Body:
-    """The sections that an answer makes for the type asked."""
-    if answer.place is None:
-        return _error(Rcode.REFUSED)
-    if answer.status is Status.NOT_READY:
-        return _error(Rcode.SERVFAIL)
-    rrsets = rrsets_of(snapshot, answer, query.name, query.qtype)
-    if query.qtype == Type.ANY and rrsets:
-        ttl = min(rrset.ttl for rrset in rrsets).to_bytes(4, "big")
-        size = len(_ANY_RDATA).to_bytes(2, "big")
-        return Body(Rcode.NOERROR, 1, 0, _ANY_HEAD + ttl + size + _ANY_RDATA)
-    wanted = [rrset for rrset in rrsets if rrset.type == query.qtype]
-    if wanted:
-        return _positive(wanted, additional_of(answer, wanted))
-    soa = soa_of(answer.place.zone, snapshot.topology.revision)
-    authority = negative_soa(soa, answer.place.zone_wire, query.name)
-    rcode = Rcode.NXDOMAIN if answer.status is Status.NO_NAME else Rcode.NOERROR
-    return Body(rcode, 0, 1, encode_rrset(authority)[1])
+def _minimal(rrsets: Sequence[RRset]) -> Body:
+    ttl = min(rrset.ttl for rrset in rrsets).to_bytes(4, "big")
+    size = len(_ANY_RDATA).to_bytes(2, "big")
+    return Body(Rcode.NOERROR, 1, 0, _ANY_HEAD + ttl + size + _ANY_RDATA)
 
 
 def _positive(wanted: Sequence[RRset], additional: Sequence[RRset]) -> Body:

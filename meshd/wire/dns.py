@@ -209,9 +209,9 @@ def _encode_svcb(rdata: Svcb) -> bytes:
     return struct.pack("!H", rdata.priority) + rdata.target + encoded
 
 
-def negative_soa(soa: RRset, zone: bytes, name: bytes) -> RRset:
+def negative_soa(soa: RRset, zone_length: int, name_length: int) -> RRset:
     """The SOA for an authority section (RFC 2308 3), its owner pointing into the question."""
-    offset = 12 + len(name) - len(zone)
+    offset = 12 + name_length - zone_length
     return RRset(soa.type, soa.ttl, soa.rdata, (0xC000 | offset).to_bytes(2, "big"))
 
 

@@ -35,8 +35,9 @@ class _Mmsghdr(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("controllen", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("len", ctypes.c_uint32),
         ("pad", ctypes.c_uint32),
+        ("len", ctypes.c_uint32),
+        ("tail", ctypes.c_uint32),
     )
 
 

@@ -213,7 +213,7 @@ def test_negative_soa_points_at_the_zone() -> None:
     query = parse_query(packet("a.b.mesh.internal"))
     assert query is not None
     soa = RRset(Type.SOA, 5, (Soa(to_wire("n.b."), to_wire("h.b."), 9, 1, 2, 3, 4),))
-    authority = negative_soa(soa, to_wire("mesh.internal."), query.name)
+    authority = negative_soa(soa, len(to_wire("mesh.internal.")), len(query.name))
     body = Body(Rcode.NXDOMAIN, 0, 1, encode_rrset(authority)[1])
     reply = dns.message.from_wire(assemble(query, body, 0, 512))
     assert str(reply.authority[0].name) == "mesh.internal."
