@@ -5,8 +5,12 @@ socket bound to a wildcard answers from the address that was asked (IP_PKTINFO, 
 """
 
 import ctypes
+import logging
 import socket
 from collections.abc import Callable
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
 _PACKET = 4096
@@ -14,8 +18,10 @@ _NAME = 28
 _CONTROL = 64
 _MSG_DONTWAIT = 0x40
 
-# Called with the packet, IP version and source address as a number; None means silence.
-Answer = Callable[[bytes, int, int], bytes | None]
+# Sources of which something is remembered; beyond that the memory starts anew.
+_MAX_SOURCES = 200_000
+
+S = TypeVar("S")
 
 
 class _Iovec(ctypes.Structure):
@@ -74,35 +80,46 @@ class _Block:
         self.lengths = memoryview(self.iovecs).cast("B").cast("Q")
 
 
-class UdpBatch:
-    """Reads what waits on a UDP socket, answers it, and sends all replies at once."""
+class UdpBatch(Generic[S]):
+    """Reads what waits on a UDP socket, answers it, and sends all replies at once.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `describe` tells of an IP version and address whatever `answer` wants to know of a source.
+    """
+
+    def __init__(self, sock: socket.socket, describe: Callable[[int, int], S]) -> None:
         self._sock = sock
         self._fd = sock.fileno()
+        self._describe = describe
+        self._sources: dict[int | bytes, S] = {}
         names = ctypes.create_string_buffer(BATCH * _NAME)
         controls = ctypes.create_string_buffer(BATCH * _CONTROL)
         self._names = memoryview(names).cast("B")
+        self._name_words = memoryview(names).cast("B").cast("I")
         # The headers hold bare addresses: the memory behind them must be kept by hand.
         self._controls = controls
-        is_v6 = sock.family == socket.AF_INET6
+        self._is_v6 = sock.family == socket.AF_INET6
         # sockaddr_in6 or sockaddr_in: the kernel writes this length back, always the same.
-        name_length = _NAME if is_v6 else 16
+        name_length = _NAME if self._is_v6 else 16
         self._in = _Block(names, controls, name_length)
         self._out = _Block(names, controls, name_length)
-        self._read_source = self._source6 if is_v6 else self._source4
         self._has_control = want_packet_info(sock)
+        self.failed = 0
 
-    def serve(self, answer: Answer) -> int:
+    def serve(self, answer: Callable[[bytes, S], bytes | None]) -> int:
         """Answer one batch; returns how many packets were read. A packet's error is its own."""
         count = self._receive()
-        source, out, read_source = self._in, self._out, self._read_source
-        packets, replies, lengths = source.bytes, out.bytes, out.lengths
+        source, out = self._in, self._out
+        packets, words, replies, lengths = source.bytes, source.words, out.bytes, out.lengths
         ready = 0
         for at in range(count):
             start = at * _PACKET
-            packet = bytes(packets[start : start + source.words[at * _WORDS + _LEN]])
-            reply = answer(packet, *read_source(at * _NAME))
+            packet = bytes(packets[start : start + words[at * _WORDS + _LEN]])
+            try:
+                reply = answer(packet, self._source(at))
+            except Exception:
+                self.failed += 1
+                log.exception("no reply to a packet: packet=%s", packet.hex())
+                reply = None
             if reply is None:
                 # Runs of replies are sent together; silence ends a run.
                 self._send(ready, at)
@@ -114,10 +131,24 @@ class UdpBatch:
         self._send(ready, count)
         return count
 
-    def _source4(self, name: int) -> tuple[int, int]:
-        return 4, int.from_bytes(self._names[name + 4 : name + 8], "big")
+    def _source(self, at: int) -> S:
+        """What is known of the source of a packet, by the raw bytes of its address."""
+        name = at * _NAME
+        key = (
+            bytes(self._names[name + 8 : name + 24])
+            if self._is_v6
+            else self._name_words[at * 7 + 1]
+        )
+        known = self._sources.get(key)
+        if known is None:
+            if len(self._sources) >= _MAX_SOURCES:
+                self._sources.clear()
+            known = self._sources[key] = self._describe(*self._address(name))
+        return known
 
-    def _source6(self, name: int) -> tuple[int, int]:
+    def _address(self, name: int) -> tuple[int, int]:
+        if not self._is_v6:
+            return 4, int.from_bytes(self._names[name + 4 : name + 8], "big")
         address = int.from_bytes(self._names[name + 8 : name + 24], "big")
         return (4, address & 0xFFFFFFFF) if address >> 32 == 0xFFFF else (6, address)
 

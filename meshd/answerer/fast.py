@@ -52,6 +52,13 @@ class Reply:
         return cls((heads[0], heads[1], heads[2], heads[3]), tail, scope)
 
 
+class Source(NamedTuple):
+    """Whom a packet is from: its address (with bit 128 set for IPv6), and if its ECS counts."""
+
+    key: int
+    trusted: bool
+
+
 # Where a client stands: policy, bucket, scope, and for ECS the end of an OPT record that says so.
 _Located = tuple[Policy, int, int, bytes]
 
@@ -116,35 +123,33 @@ class Remembered:
             self._ranges = ranges
             self._clients = {}
 
-    def find(self, data: bytes, version: int, address: int, trusted: bool) -> bytes | None:
-        """The reply to a packet of a source, if remembered; `trusted`: it may name its client."""
+    def find(self, data: bytes, source: Source) -> bytes | None:
+        """The reply to a packet of a source, if remembered."""
         shape = _SHAPES.get(data[2:12])
         end = data.find(b"\0", 12) + 5
         slot = self._slots.get(data[12 : end - 4].lower() + data[end - 4 : end])
         if slot is None or shape is None:
             return None
-        source = address if version == 4 else address | 1 << 128
         if shape >= 2:
-            return self._with_opt(data, end, slot, (shape, source, trusted))
-        located = slot.clients.get(source) or self._locate(slot, source)
+            return self._with_opt(data, end, slot, shape, source)
+        located = slot.clients.get(source.key) or self._locate(slot, source.key)
         reply = slot.replies.get(slot.policy_keys.get(located[0], -1) << 10 | located[1])
         if reply is None or len(data) != end or len(reply.tail) + end > PLAIN_UDP:
             return None
         return data[:2] + reply.heads[shape] + data[12:end] + reply.tail
 
     def _with_opt(
-        self, data: bytes, end: int, slot: _Slot, asked: tuple[int, int, bool]
+        self, data: bytes, end: int, slot: _Slot, shape: int, source: Source
     ) -> bytes | None:
-        shape, source, trusted = asked
         root, kind, size, ttl, length = _OPT.unpack_from(data, end)
         # Extended rcode and version 0, no flag but DO.
         if root or kind != 41 or ttl & 0xFFFF7FFF or length != len(data) - end - 11:
             return None
-        client: bytes | int = source
+        client: bytes | int = source.key
         if length:
             at = _find_subnet(data, end + 11)
             if at:
-                if at < 0 or not trusted:
+                if at < 0 or not source.trusted:
                     return None
                 client = data[at : at + 4 + data[at + 3]]
         located = slot.clients.get(client) or self._locate(slot, client)
@@ -152,7 +157,7 @@ class Remembered:
         if reply is None:
             return None
         tail = located[3]
-        if client is not source and not reply.scope.by_key:
+        if not reply.scope.by_key and isinstance(client, bytes):
             tail = self._rescoped(reply, client)
         head = data[:2] + reply.heads[shape] + data[12:end] + reply.tail
         made = head + (_OPT_DO if ttl else _OPT_PLAIN) + tail
@@ -176,10 +181,10 @@ class Remembered:
         located = slot.clients[client] = (table.policy(address), bucket, scope, end)
         return located
 
-    def _rescoped(self, reply: Reply, client: bytes | int) -> bytes:
+    def _rescoped(self, reply: Reply, client: bytes) -> bytes:
         """The end of the OPT record for an answer whose scope is not that of the client's key."""
         found = _client_of(client)
-        assert found and self._ranges and isinstance(client, bytes), "it was located"
+        assert found and self._ranges, "it was located"
         version, address, _ = found
         scope = self._ranges.family(version).scope(address, 0) if reply.scope.by_range else 0
         return _echoed(client, scope)
@@ -206,10 +211,15 @@ class Remembered:
 _NOWHERE: _Located = (Policy(None, {}), 0, 0, b"")
 
 
+def client_of_source(key: int) -> tuple[int, int, int]:
+    """Version, address and length of the client that a source is by itself."""
+    return (6, key ^ 1 << 128, 128) if key >> 128 else (4, key, 32)
+
+
 def _client_of(client: bytes | int) -> tuple[int, int, int] | None:
     """Version, address and length of a client: a source, or an ECS option of right form."""
     if isinstance(client, int):
-        return (6, client ^ 1 << 128, 128) if client >> 128 else (4, client, 32)
+        return client_of_source(client)
     try:
         named = parse_ecs(client[4:]).client
     except (Malformed, struct.error):

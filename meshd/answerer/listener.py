@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import socket
-from ipaddress import ip_address
 
 from meshd.answerer.batch import BATCH, UdpBatch
+from meshd.answerer.fast import Source
 from meshd.answerer.replies import Replier
+from meshd.wire.dns import client_of
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +23,14 @@ class UdpListener:
     def __init__(self, sock: socket.socket, replier: Replier) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._batch = UdpBatch(sock)
+        self._batch = UdpBatch(sock, replier.source)
         self._replier = replier
         self.answered = 0
-        self.failed = 0
+
+    @property
+    def failed(self) -> int:
+        """Packets that got no reply because of an error of ours."""
+        return self._batch.failed
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer from now on."""
@@ -37,18 +42,10 @@ class UdpListener:
 
     def _ready(self) -> None:
         for _ in range(_BATCHES_A_TURN):
-            count = self._batch.serve(self._answer)
+            count = self._batch.serve(self._replier.reply_udp)
             self.answered += count
             if count < BATCH:
                 break
-
-    def _answer(self, packet: bytes, version: int, address: int) -> bytes | None:
-        try:
-            return self._replier.reply_udp(packet, version, address)
-        except Exception:
-            self.failed += 1
-            log.exception("no reply to a packet: packet=%s", packet.hex())
-            return None
 
 
 class TcpListener:
@@ -75,9 +72,9 @@ class TcpListener:
             return
         self._open += 1
         try:
-            source = ip_address(writer.get_extra_info("peername")[0].partition("%")[0])
-            source = getattr(source, "ipv4_mapped", None) or source
-            while await self._one(reader, writer, (source.version, int(source))):
+            peer = client_of(writer.get_extra_info("peername")[0])
+            source = self._replier.source(peer.version, peer.address)
+            while await self._one(reader, writer, source):
                 pass
         except (OSError, EOFError, TimeoutError):
             # The peer went away or fell silent: nothing is owed.
@@ -92,13 +89,13 @@ class TcpListener:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        source: tuple[int, int],
+        source: Source,
     ) -> bool:
         """One message in, its reply out; a whole message must come within the idle time."""
         async with asyncio.timeout(_TCP_IDLE_S):
             size = int.from_bytes(await reader.readexactly(2), "big")
             packet = await reader.readexactly(size)
-            reply = self._replier.reply_tcp(packet, *source)
+            reply = self._replier.reply_tcp(packet, source)
             if reply is None:
                 return False
             # Length and message in one write (RFC 7766 8).

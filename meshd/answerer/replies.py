@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from meshd.answerer.fast import Remembered, Reply, Scope
+from meshd.answerer.fast import Remembered, Reply, Scope, Source, client_of_source
 from meshd.answerer.state import State
 from meshd.core.names import Place
 from meshd.core.resolve import Answer, Client, Status, resolve
@@ -23,8 +23,6 @@ from meshd.wire.dns import (
 
 Network = IPv4Network | IPv6Network
 
-# Sources whose trust is remembered.
-_MAX_SOURCES = 200_000
 # RFC 8482 4.2: one HINFO of "RFC8482" is the whole answer to ANY.
 _ANY_HEAD = b"\xc0\x0c\x00\x0d\x00\x01"
 _ANY_RDATA = b"\x07RFC8482\x00"
@@ -42,7 +40,6 @@ class Replier:
         self._ecs_from = [
             (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
         ]
-        self._trusted: dict[int, bool] = {}
         self._negatives: dict[tuple[bytes, int, Rcode], Body] = {}
         self._remembered = Remembered()
         state.on_swap(self._renew)
@@ -54,35 +51,24 @@ class Replier:
         if self._state.snapshot is not None:
             self._remembered.renew(self._state.snapshot.topology.ranges)
 
-    def trusts(self, version: int, address: int) -> bool:
-        """True if this source may name another client by ECS."""
-        source = address if version == 4 else address | 1 << 128
-        found = self._trusted.get(source)
-        if found is None:
-            if len(self._trusted) >= _MAX_SOURCES:
-                self._trusted.clear()
-            found = any(
-                version == trusted and low <= address <= high
-                for trusted, low, high in self._ecs_from
-            )
-            self._trusted[source] = found
-        return found
+    def source(self, version: int, address: int) -> Source:
+        """What replies depend on of a source."""
+        trusted = any(v == version and low <= address <= high for v, low, high in self._ecs_from)
+        return Source(address if version == 4 else address | 1 << 128, trusted)
 
-    def reply_udp(self, data: bytes, version: int, address: int) -> bytes | None:
+    def reply_udp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to a UDP packet from a source, or None where silence is due."""
-        trusted = self.trusts(version, address)
         try:
-            made = self._remembered.find(data, version, address, trusted)
+            return self._remembered.find(data, source) or self._reply(data, source, None)
         except (IndexError, struct.error):
             # Cut short: the full way says what is due.
-            made = None
-        return made or self._reply(data, version, address, None)
+            return self._reply(data, source, None)
 
-    def reply_tcp(self, data: bytes, version: int, address: int) -> bytes | None:
+    def reply_tcp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to one message of a TCP connection, or None where silence is due."""
-        return self._reply(data, version, address, 65535)
+        return self._reply(data, source, 65535)
 
-    def _reply(self, data: bytes, version: int, address: int, limit: int | None) -> bytes | None:
+    def _reply(self, data: bytes, source: Source, limit: int | None) -> bytes | None:
         query = parse_query(data)
         if query is None:
             return None
@@ -95,8 +81,8 @@ class Replier:
         if snapshot is None:
             return assemble(query, _error(Rcode.SERVFAIL), 0, limit)
         ecs = query.edns.ecs if query.edns else None
-        by_ecs = ecs is not None and self.trusts(version, address)
-        client = ecs.client if ecs and by_ecs else Client(version, address, _bits(version))
+        by_ecs = ecs is not None and source.trusted
+        client = ecs.client if ecs and by_ecs else Client(*client_of_source(source.key))
         answer = resolve(snapshot, query.name, client)
         body = self._body(snapshot, answer, query)
         if client is not None:
@@ -140,10 +126,6 @@ class Replier:
         scope = Scope(choice.is_keyed and not spot.is_fixed, not spot.is_fixed)
         slot_key = query.name + query.question[-4:]
         self._remembered.keep(slot_key, view, key, Reply.of(body, scope), lasting)
-
-
-def _bits(version: int) -> int:
-    return 32 if version == 4 else 128
 
 
 def _minimal(rrsets: Sequence[RRset]) -> Body:

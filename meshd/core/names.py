@@ -5,6 +5,7 @@ The index keys are lower-cased wire names (RFC 1035 3.1, without compression).
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from meshd.core.model import Service, Zone
 
@@ -49,8 +50,7 @@ def ancestors(wire: bytes) -> Iterator[bytes]:
     yield wire
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a name lies: its zone; its service and the labels in front of it, if any.
 
     With `service` empty it is the zone's own: the apex, a name server, an empty non-terminal,

@@ -95,8 +95,7 @@ class Choice:
         return (*self.first, *self.rest_from())
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a question, with all that it was decided on."""
 
     status: Status

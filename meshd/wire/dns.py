@@ -51,8 +51,7 @@ class Edns(NamedTuple):
     ecs: Ecs | None
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A question as asked; `error` is set where only an error can be the reply.
 
     `name` is the lower-cased wire name, `question` the section's bytes in the case asked.

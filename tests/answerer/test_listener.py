@@ -11,6 +11,7 @@ import dns.rcode
 
 from meshd.answerer import listener as listening
 from meshd.answerer.batch import BATCH, UdpBatch
+from meshd.answerer.fast import Source
 from meshd.answerer.listener import TcpListener, UdpListener
 from meshd.answerer.replies import Replier
 from meshd.answerer.state import State
@@ -101,10 +102,10 @@ async def test_a_packet_that_breaks_the_replier_costs_only_itself() -> None:
     async with udp() as (made, port):
         sound = made._replier.reply_udp
 
-        def broken(packet: bytes, version: int, address: int) -> bytes | None:
+        def broken(packet: bytes, source: Source) -> bytes | None:
             if packet[:2] == b"\0\1":
                 raise RuntimeError("broken on purpose")
-            return sound(packet, version, address)
+            return sound(packet, source)
 
         made._replier.reply_udp = broken  # type: ignore[method-assign, assignment]
         replies = await exchange([query(ident=1), query(ident=2)], ("127.0.0.1", port), 1)
@@ -117,7 +118,7 @@ def test_a_reply_that_cannot_be_sent_stops_nobody() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.setblocking(False)
-        batch = UdpBatch(sock)
+        batch = UdpBatch(sock, lambda version, address: None)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(5)
             for ident in range(3):

@@ -37,8 +37,8 @@ def ask(
     """Ask twice: the second time the reply may come from memory, and must be the same."""
     query = dns.message.make_query(name, kind, use_edns=0, options=list(options))
     packet = query.to_wire()
-    first = made.reply_udp(packet, 4, source)
-    second = made.reply_udp(packet, 4, source)
+    first = made.reply_udp(packet, made.source(4, source))
+    second = made.reply_udp(packet, made.source(4, source))
     assert first is not None
     assert first == second
     reply = dns.message.from_wire(first)
@@ -155,7 +155,7 @@ def test_srv_targets_have_addresses_beside() -> None:
 def test_over_tcp_nothing_is_left_out() -> None:
     made, _ = replier()
     packet = dns.message.make_query("_http._tcp.api.mesh.internal", "SRV").to_wire()
-    raw = made.reply_tcp(packet, 4, TRUSTED)
+    raw = made.reply_tcp(packet, made.source(4, TRUSTED))
     assert raw is not None
     assert len(dns.message.from_wire(raw).additional) == 16
 
@@ -164,7 +164,7 @@ def test_default_answers_never_truncate() -> None:
     made, _ = replier()
     for kind in ("A", "AAAA", "TXT", "HTTPS"):
         packet = dns.message.make_query("api.mesh.internal", kind, use_edns=False).to_wire()
-        raw = made.reply_udp(packet, 4, STRANGER)
+        raw = made.reply_udp(packet, made.source(4, STRANGER))
         assert raw is not None
         assert len(raw) <= 512
         assert not dns.message.from_wire(raw).flags & dns.flags.TC
@@ -173,7 +173,7 @@ def test_default_answers_never_truncate() -> None:
 def test_classes_and_any() -> None:
     made, _ = replier()
     chaos = dns.message.make_query("version.bind", "TXT", "CH")
-    raw = made.reply_udp(chaos.to_wire(), 4, TRUSTED)
+    raw = made.reply_udp(chaos.to_wire(), made.source(4, TRUSTED))
     assert raw is not None
     assert dns.message.from_wire(raw).rcode() == dns.rcode.REFUSED
     reply = ask(made, "api.mesh.internal", "ANY")
@@ -182,7 +182,8 @@ def test_classes_and_any() -> None:
 
 def test_without_a_topology_it_is_servfail_and_never_nxdomain() -> None:
     made = Replier(State(), [])
-    raw = made.reply_udp(dns.message.make_query("api.mesh.internal", "A").to_wire(), 4, TRUSTED)
+    packet = dns.message.make_query("api.mesh.internal", "A").to_wire()
+    raw = made.reply_udp(packet, made.source(4, TRUSTED))
     assert raw is not None
     assert dns.message.from_wire(raw).rcode() == dns.rcode.SERVFAIL
 
@@ -282,7 +283,9 @@ def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, in
     warm, _ = replier()
     for packet, version, source in asked + asked:
         cold, _ = replier()
-        assert warm.reply_udp(packet, version, source) == cold.reply_udp(packet, version, source)
+        assert warm.reply_udp(packet, warm.source(version, source)) == cold.reply_udp(
+            packet, cold.source(version, source)
+        )
 
 
 @settings(max_examples=300, deadline=None)
@@ -290,16 +293,16 @@ def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, in
 def test_damaged_packets_never_raise(asked: tuple[bytes, int, int], data: st.DataObject) -> None:
     made, _ = replier()
     packet, version, source = asked
-    made.reply_udp(packet, version, source)
+    made.reply_udp(packet, made.source(version, source))
     damaged = bytearray(packet)
     for _ in range(data.draw(st.integers(0, 5))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
-    reply = made.reply_udp(cut, version, source)
+    reply = made.reply_udp(cut, made.source(version, source))
     silent = len(cut) < 12 or cut[2] & 0x80
     assert (reply is None) == bool(silent)
     cold, _ = replier()
-    assert reply == cold.reply_udp(cut, version, source)
+    assert reply == cold.reply_udp(cut, cold.source(version, source))
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +313,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     made, state = replier()
     packet = dns.message.make_query("api.mesh.internal", "A").to_wire()
     for number in range(500):
-        made.reply_udp(packet, 4, STRANGER + number)
+        made.reply_udp(packet, made.source(4, STRANGER + number))
     assert state.snapshot is not None
     stored = sum(len(kept) for kept in state.snapshot.views["api"].replies.values())
     assert 0 < stored <= 50
