@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from meshd.core.errors import Malformed
 from meshd.core.hashing import client_bucket
+from meshd.core.names import Directory
 from meshd.core.ranges import Policy, RangeTable
-from meshd.core.snapshot import ServiceView
+from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.wire.dns import MAX_UDP, PLAIN_UDP, UDP_ROOM, Body, parse_ecs
 
 # Bounds of what is remembered; when one is passed that memory starts anew.
@@ -67,13 +68,21 @@ _Located = tuple[Policy, int, int, bytes]
 class _Slot:
     """What the fast path needs of one (name, type).
 
-    `clients` is shared by all services that cut client addresses alike.
+    `clients` is shared by all services that cut client addresses alike; `only` is the reply for
+    every client, where there is but one.
     """
 
     replies: dict[int, Reply]
     policy_keys: dict[Policy, int]
     clients: dict[bytes | int, _Located]
     sticky: tuple[int, int]
+    only: Reply | None = None
+
+    def reply(self, located: _Located) -> Reply | None:
+        """The reply for a client, if it was made before."""
+        if self.only is not None and located is not _NOWHERE:
+            return self.only
+        return self.replies.get(self.policy_keys.get(located[0], -1) << 10 | located[1])
 
 
 def _shapes() -> dict[bytes, int]:
@@ -112,28 +121,34 @@ class Remembered:
 
     def __init__(self) -> None:
         self._slots: dict[bytes, _Slot] = {}
+        # (parent, length of the name) -> the reply for names below it that are not there.
+        self._missing: dict[tuple[bytes, int], _Slot] = {}
+        self._directory: Directory | None = None
         self._clients: dict[tuple[int, int], dict[bytes | int, _Located]] = {}
         self._ranges: RangeTable | None = None
         self._stored = 0
 
-    def renew(self, ranges: RangeTable) -> None:
+    def renew(self, snapshot: Snapshot) -> None:
         """Forget what a swap made doubtful; replies of unchanged services live in their views."""
         self._slots = {}
-        if ranges is not self._ranges:
-            self._ranges = ranges
+        self._missing = {}
+        self._directory = snapshot.directory
+        if snapshot.topology.ranges is not self._ranges:
+            self._ranges = snapshot.topology.ranges
             self._clients = {}
 
     def find(self, data: bytes, source: Source) -> bytes | None:
         """The reply to a packet of a source, if remembered."""
         shape = _SHAPES.get(data[2:12])
         end = data.find(b"\0", 12) + 5
-        slot = self._slots.get(data[12 : end - 4].lower() + data[end - 4 : end])
+        name = data[12 : end - 4].lower()
+        slot = self._slots.get(name + data[end - 4 : end]) or self._nothing(name, data, end)
         if slot is None or shape is None:
             return None
         if shape >= 2:
             return self._with_opt(data, end, slot, shape, source)
         located = slot.clients.get(source.key) or self._locate(slot, source.key)
-        reply = slot.replies.get(slot.policy_keys.get(located[0], -1) << 10 | located[1])
+        reply = slot.reply(located)
         if reply is None or len(data) != end or len(reply.tail) + end > PLAIN_UDP:
             return None
         return data[:2] + reply.heads[shape] + data[12:end] + reply.tail
@@ -153,7 +168,7 @@ class Remembered:
                     return None
                 client = data[at : at + 4 + data[at + 3]]
         located = slot.clients.get(client) or self._locate(slot, client)
-        reply = slot.replies.get(slot.policy_keys.get(located[0], -1) << 10 | located[1])
+        reply = slot.reply(located)
         if reply is None:
             return None
         tail = located[3]
@@ -163,6 +178,13 @@ class Remembered:
         made = head + (_OPT_DO if ttl else _OPT_PLAIN) + tail
         limit = MAX_UDP if size >= MAX_UDP else size
         return made if len(made) <= limit or len(made) <= PLAIN_UDP else None
+
+    def _nothing(self, name: bytes, data: bytes, end: int) -> _Slot | None:
+        """The slot of a name that is not there, if another one beside it was asked before."""
+        slot = self._missing.get((name[1 + name[0] :], len(name)))
+        if slot is None or self._directory is None or data[end - 2 : end] != b"\0\1":
+            return None
+        return None if name in self._directory.bases or name in self._directory.own else slot
 
     def _locate(self, slot: _Slot, client: bytes | int) -> _Located:
         """Find and remember where a client stands; what names no client stands nowhere."""
@@ -183,11 +205,28 @@ class Remembered:
 
     def _rescoped(self, reply: Reply, client: bytes) -> bytes:
         """The end of the OPT record for an answer whose scope is not that of the client's key."""
+        if not reply.scope.by_range:
+            return _echoed(client, 0)
         found = _client_of(client)
         assert found and self._ranges, "it was located"
         version, address, _ = found
-        scope = self._ranges.family(version).scope(address, 0) if reply.scope.by_range else 0
-        return _echoed(client, scope)
+        return _echoed(client, self._ranges.family(version).scope(address, 0))
+
+    def keep_missing(self, name: bytes, body: Body) -> None:
+        """Remember that a name is not there, for all names of its length beside it.
+
+        Only below what is the zone's own and has no wildcard: there, a name is in the directory
+        or is not at all.
+        """
+        parent = name[1 + name[0] :]
+        directory = self._directory
+        if directory is None or parent not in directory.own or parent in directory.bases:
+            return
+        if b"\x01*" + parent in directory.bases or len(self._missing) >= _MAX_SLOTS:
+            return
+        clients = self._clients.setdefault((32, 64), {})
+        only = Reply.of(body, Scope(by_key=False, by_range=False))
+        self._missing[parent, len(name)] = _Slot({}, {}, clients, (32, 64), only)
 
     def keep(
         self, slot_key: bytes, view: ServiceView, key: int, reply: Reply, lasting: bool

@@ -49,7 +49,7 @@ class Replier:
     def _renew(self) -> None:
         self._negatives = {}
         if self._state.snapshot is not None:
-            self._remembered.renew(self._state.snapshot.topology.ranges)
+            self._remembered.renew(self._state.snapshot)
 
     def source(self, version: int, address: int) -> Source:
         """What replies depend on of a source."""
@@ -115,6 +115,8 @@ class Replier:
 
     def _remember(self, answer: Answer, query: Query, body: Body) -> None:
         """Keep replies of service names; those of wildcards would be without number."""
+        if body.rcode == Rcode.NXDOMAIN and answer.view is None:
+            self._remembered.keep_missing(query.name, body)
         view, locus, choice, spot = answer.view, answer.locus, answer.choice, answer.spot
         if view is None or locus is None or choice is None or spot is None or body.rcode:
             return

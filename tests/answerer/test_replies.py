@@ -240,6 +240,11 @@ NAMES = (
     "x.apps.mesh.internal",
     "deep.mesh.internal",
     "none.mesh.internal",
+    "nope.mesh.internal",
+    "name.api.mesh.internal",
+    "nope.deep.mesh.internal",
+    "ns1.mesh.internal",
+    "*.apps.mesh.internal",
 )
 
 
@@ -303,6 +308,22 @@ def test_damaged_packets_never_raise(asked: tuple[bytes, int, int], data: st.Dat
     assert (reply is None) == bool(silent)
     cold, _ = replier()
     assert reply == cold.reply_udp(cut, cold.source(version, source))
+
+
+def test_names_that_are_not_there_are_remembered_by_their_parent() -> None:
+    made, state = replier()
+    for name in ("nope", "none", "nops"):
+        assert ask(made, f"{name}.mesh.internal", "A").rcode() == dns.rcode.NXDOMAIN
+    packet = dns.message.make_query("nine.mesh.internal", "AAAA").to_wire()
+    assert made._remembered.find(packet, made.source(4, TRUSTED)) is not None
+    # One of that length beside them comes to be.
+    assert state.snapshot is not None
+    old = state.snapshot.topology.services["old"]
+    state.swap(
+        state.snapshot.advance([Change.put(Service("n", "nine.mesh.internal.", old.ports))], 8)
+    )
+    assert ask(made, "nine.mesh.internal", "A").rcode() == dns.rcode.NOERROR
+    assert ask(made, "none.mesh.internal", "A").rcode() == dns.rcode.NXDOMAIN
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

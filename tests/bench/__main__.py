@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -63,7 +64,7 @@ def powerdns_rows(seconds: float, folder: Path) -> list[Row]:
         for name, bridge in (("meshd", meshd.bridge), ("constant", constant.bridge)):
             server = peers.powerdns(folder / f"pdns-{name}", bridge)
             stack.callback(server.stop)
-            targets.append(Target(name, server.port, lambda pid=server.pid: [pid]))
+            targets.append(Target(name, server.port, partial(list, [server.pid])))
         lua = peers.powerdns_lua(load, folder / "pdns-lua")
         stack.callback(lua.stop)
         targets.append(Target("LUA", lua.port, lambda: [lua.pid]))

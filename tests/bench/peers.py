@@ -28,13 +28,13 @@ def answers(port: int) -> bool:
 def start_meshd(load: Workload, folder: Path) -> Meshd:
     """meshd with one answerer and the workload's topology."""
     meshd = Meshd(folder, 1)
-    meshd.start_ready()
-    (folder / "mesh.yaml").write_text(document(load))
-    done = meshd.meshctl("--timeout", "300", "apply", "-f", str(folder / "mesh.yaml"), "--yes")
-    if done.returncode:
+    try:
+        meshd.start_ready()
+        meshd.apply(document(load), timeout_s=300)
+        wait_until("meshd answers", lambda: answers(meshd.dns_port), 60)
+    except BaseException:
         meshd.stop()
-        raise RuntimeError(done.stderr)
-    wait_until("meshd answers", lambda: answers(meshd.dns_port), 60)
+        raise
     return meshd
 
 

@@ -155,11 +155,12 @@ class Meshd(Server):
         with grpc.insecure_channel(self.grpc) as channel:
             yield channel
 
-    def apply(self, text: str, *, force: bool = False) -> int:
+    def apply(self, text: str, *, force: bool = False, timeout_s: float = 10.0) -> int:
         """Apply a document; returns the revision. grpc.RpcError if it is refused."""
         request = topology_pb2.ApplyRequest(document=text, author="test", force=force)
         with self.channel() as channel:
-            return int(topology_pb2_grpc.TopologyStub(channel).Apply(request, timeout=10).revision)
+            stub = topology_pb2_grpc.TopologyStub(channel)
+            return int(stub.Apply(request, timeout=timeout_s).revision)
 
     @contextmanager
     def stubs(
