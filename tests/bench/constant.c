@@ -17,8 +17,11 @@
 static const char *find(const char *line, const char *key, char *out, size_t room) {
     const char *at = strstr(line, key);
     size_t n = 0;
-    if (at)
-        for (at += strlen(key); *at && *at != '"' && n + 1 < room; at++) out[n++] = *at;
+    if (at) {
+        at += strlen(key);
+        at += strspn(at, ": \"");
+        while (*at && *at != '"' && n + 1 < room) out[n++] = *at++;
+    }
     out[n] = 0;
     return out;
 }
@@ -51,9 +54,9 @@ static void *serve(void *arg) {
         while ((end = memchr(line, '\n', held))) {
             int n;
             *end = 0;
-            find(line, "\"method\":\"", method, sizeof method);
-            find(line, "\"qname\":\"", name, sizeof name);
-            find(line, "\"qtype\":\"", qtype, sizeof qtype);
+            find(line, "\"method\"", method, sizeof method);
+            find(line, "\"qname\"", name, sizeof name);
+            find(line, "\"qtype\"", qtype, sizeof qtype);
             if (!strcmp(method, "lookup")) {
                 n = sprintf(reply, "{\"result\":[");
                 n += rows(reply + n, name, qtype);

@@ -1,7 +1,6 @@
 """Real servers as processes on loopback, each in a folder of its own, each ended by its id."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -152,7 +151,8 @@ class Meshd(Server):
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
         """A channel to the core."""
-        with grpc.insecure_channel(self.grpc) as channel:
+        options = (("grpc.max_receive_message_length", 64 << 20),)
+        with grpc.insecure_channel(self.grpc, options=options) as channel:
             yield channel
 
     def apply(self, text: str, *, force: bool = False, timeout_s: float = 10.0) -> int:
@@ -215,7 +215,6 @@ class PowerDns(Server):
         self.port = free_port()
         config = folder / "pdns"
         config.mkdir()
-        shutil.copy(ROOT / "integrations/powerdns/meshd.conf", config / "pdns.conf")
         program = find("pdns_server")
         assert program is not None, "asked for only where it is installed"
         changed = {
@@ -230,6 +229,12 @@ class PowerDns(Server):
             "guardian": "no",
             **(settings or {}),
         }
+        lines = (ROOT / "integrations/powerdns/meshd.conf").read_text().splitlines()
+        if changed.get("launch", "remote") != "remote":
+            # Another backend does not know the settings of this one.
+            lines = [line for line in lines if not line.startswith(("remote-", "launch"))]
+            del changed["remote-connection-string"]
+        (config / "pdns.conf").write_text("\n".join(lines) + "\n")
         options = [f"--{name}={value}" for name, value in changed.items()]
         super().__init__("powerdns", [program, *options], folder)
 
