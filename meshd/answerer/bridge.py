@@ -6,11 +6,11 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from meshd.answerer.state import State
 from meshd.core.errors import Malformed
-from meshd.core.resolve import Answer, Client, Status, resolve
+from meshd.core.resolve import Answer, Client, Status, aim, decide, scope_of
 from meshd.core.rrsets import rrsets_of
 from meshd.core.snapshot import Snapshot
 from meshd.wire import remote
@@ -22,7 +22,14 @@ _MAX_LINES = 50_000
 # Rows of one service, by spot, policy and bucket.
 _MAX_ROWS = 200_000
 
-Rows = list[tuple[str, str]]
+
+class _Rows(NamedTuple):
+    """Rows of a name to be filled: all of them, each with its type, and how they are scoped."""
+
+    whole: str
+    each: tuple[tuple[str, str], ...]
+    scope: int
+    is_keyed: bool
 
 
 class Bridge:
@@ -93,45 +100,52 @@ class Bridge:
         client = lookup.real_remote
         if lookup.remote is not None and not self._trusts(lookup.remote):
             client = lookup.remote
-        answer = resolve(snapshot, lookup.name, client)
-        if answer.status is Status.NOT_READY:
-            raise Malformed("no instance is ready and the service does not fail open")
-        rows = self._rows(snapshot, answer, lookup.name)
-        name = json.dumps(lookup.qname)
-        scope = 0
-        if answer.choice is not None:
-            # Even where all clients get the same: unscoped rows would be cached past a change.
-            scope = max(1, answer.scope)
-        wanted = [row % (name, scope) for kind, row in rows if lookup.qtype in ("ANY", kind)]
-        return "[" + ",".join(wanted) + "]"
+        rows = self._rows(snapshot, lookup.name, client)
+        if lookup.qtype == "ANY":
+            template = rows.whole
+        else:
+            template = ",".join(row for kind, row in rows.each if kind == lookup.qtype)
+        return f"[{remote.fill(template, lookup.qname, rows.scope)}]"
 
     def _trusts(self, client: Client) -> bool:
         version, address, _ = client
         return any(v == version and low <= address <= high for v, low, high in self._ecs_from)
 
-    def _rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> Rows:
+    def _rows(self, snapshot: Snapshot, name: bytes, client: Client | None) -> _Rows:
         """The rows at a name, remembered in the service's view if they are a service's."""
-        place, view, locus = answer.place, answer.view, answer.locus
-        if place is None or answer.status is not Status.FOUND:
-            return []
-        if view is None or locus is None or place.zone_wire == name or place.wildcard:
-            return self._make_rows(snapshot, answer, name)
+        aimed = aim(snapshot, name, client)
+        place, view, locus = aimed.place, aimed.view, aimed.locus
+        if view is None or locus is None or place is None or place.wildcard:
+            return self._make_rows(snapshot, decide(snapshot, aimed, client), name)
+        if place.zone_wire == name or aimed.spot is None:
+            return self._make_rows(snapshot, decide(snapshot, aimed, client), name)
         known = view.replies.setdefault(("rows", name), {})
         key = view.policy_key(locus.policy) << 10 | locus.bucket
-        rows: Rows | None = known.get(key)
+        rows: _Rows | None = known.get(key)
         if rows is None:
             self._stored += 1
             if self._stored > _MAX_ROWS:
                 self._stored = 0
                 view.replies.clear()
-            rows = known[key] = self._make_rows(snapshot, answer, name)
-        return rows
+            rows = self._make_rows(snapshot, decide(snapshot, aimed, client), name)
+            known[key] = rows
+        if aimed.spot.is_fixed:
+            return rows
+        scope = scope_of(snapshot, rows.is_keyed, locus, client)
+        return rows._replace(scope=max(1, scope))
 
-    def _make_rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> Rows:
-        assert answer.place is not None, "only names that exist have rows"
+    def _make_rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> _Rows:
+        if answer.status is Status.NOT_READY:
+            raise Malformed("no instance is ready and the service does not fail open")
+        if answer.place is None or answer.status is not Status.FOUND:
+            return _Rows("", (), 0, False)
         zone = answer.place.zone
-        rows = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
-        return rows or [remote.empty_template(zone, zone.negative_ttl_s)]
+        found = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
+        found = found or [remote.empty_template(zone, zone.negative_ttl_s)]
+        # Even where all clients get the same: unscoped rows would be kept past a change.
+        scope = 0 if answer.choice is None else max(1, answer.scope)
+        is_keyed = answer.choice is not None and answer.choice.is_keyed
+        return _Rows(",".join(row for _, row in found), tuple(found), scope, is_keyed)
 
 
 class BridgeServer:

@@ -109,6 +109,11 @@ class Answer(NamedTuple):
 
 def resolve(snapshot: Snapshot, name: bytes, client: Client | None) -> Answer:
     """Answer for a lower-cased wire name (RFC 1035 3.1) and a client, or None for no client."""
+    return decide(snapshot, aim(snapshot, name, client), client)
+
+
+def aim(snapshot: Snapshot, name: bytes, client: Client | None) -> Answer:
+    """The part of `resolve` that finds what is asked, for whom: by it, answers are remembered."""
     place = snapshot.directory.find(name)
     if place is None:
         return Answer(Status.NOT_OURS)
@@ -118,14 +123,20 @@ def resolve(snapshot: Snapshot, name: bytes, client: Client | None) -> Answer:
     spot = find_spot(view, place.front)
     if spot is None:
         return Answer(Status.NO_NAME, place, view=view)
-    if spot.is_empty:
-        return Answer(Status.FOUND, place, spot, view)
-    locus = locate(snapshot, view, client)
+    locus = None if spot.is_empty else locate(snapshot, view, client)
+    return Answer(Status.FOUND, place, spot, view, locus)
+
+
+def decide(snapshot: Snapshot, aimed: Answer, client: Client | None) -> Answer:
+    """The part of `resolve` that ranks."""
+    view, spot, locus = aimed.view, aimed.spot, aimed.locus
+    if view is None or spot is None or locus is None:
+        return aimed
     choice = choose(view, spot, locus.policy, locus.bucket)
     scope = 0 if spot.is_fixed else scope_of(snapshot, choice.is_keyed, locus, client)
     closed = choice.ladder.all_down and not view.service.fail_open
     status = Status.NOT_READY if closed and spot.member is None else Status.FOUND
-    return Answer(status, place, spot, view, locus, choice, scope)
+    return aimed._replace(status=status, choice=choice, scope=scope)
 
 
 def locate(snapshot: Snapshot, view: ServiceView, client: Client | None) -> Locus:

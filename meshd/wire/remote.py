@@ -7,6 +7,7 @@ a scopeMask above 0, or its caches hand them to everybody.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -54,14 +55,15 @@ def parse_lookup(parameters: Mapping[str, Any]) -> Lookup:
     qname, qtype = parameters.get("qname"), parameters.get("qtype")
     if not isinstance(qname, str) or not isinstance(qtype, str):
         raise Malformed("lookup without qname or qtype")
-    remote = _client(parameters.get("remote", "0.0.0.0"))
-    real = _client(parameters.get("real-remote", parameters.get("remote", "0.0.0.0/0")))
-    return Lookup(qname, wire_name(qname), qtype.upper(), remote, real)
+    remote = str(parameters.get("remote", "0.0.0.0/0"))
+    real = str(parameters.get("real-remote", remote))
+    return Lookup(qname, wire_name(qname), qtype.upper(), _client(remote), _client(real))
 
 
-def _client(text: object) -> Client | None:
+@lru_cache(maxsize=65536)
+def _client(text: str) -> Client | None:
     """A client of the protocol; 0.0.0.0 and /0 mean none."""
-    address, _, length = str(text).partition("/")
+    address, _, length = text.partition("/")
     try:
         found = ip_address(address)
         mapped = getattr(found, "ipv4_mapped", None) or found
@@ -120,28 +122,35 @@ def domain_info(zone: Zone, serial: int) -> dict[str, object]:
     return {"id": zone_id(zone), "zone": zone.name, "kind": "native", "serial": serial}
 
 
-# A row with the places of name and scope left open: a template made once, filled per lookup.
+# Where a template has the name asked for and the scopeMask; JSON text holds no such characters.
+_NAME, _SCOPE = "\x01", "\x02"
+
+
 def row_templates(rrsets: Sequence[RRset], zone: Zone) -> list[tuple[str, str]]:
-    """(type, JSON row with %s for the name and %d for the scopeMask) for each record."""
+    """(type, JSON row to be filled) for each record."""
     rows = []
     for rrset in rrsets:
+        kind = rrset.type.name
         for rdata in rrset.rdata:
-            content = json.dumps(present(rrset.type, rdata)).replace("%", "%%")
-            row = (
-                f'{{"qtype":"{rrset.type.name}","qname":%s,"content":{content},'
-                f'"ttl":{rrset.ttl},"domain_id":{zone_id(zone)},"auth":1,"scopeMask":%d}}'
-            )
-            rows.append((rrset.type.name, row))
+            rows.append((kind, _row(kind, present(rrset.type, rdata), rrset.ttl, zone)))
     return rows
 
 
 def empty_template(zone: Zone, ttl: int) -> tuple[str, str]:
     """A row without type or content: the name exists and has nothing (an empty non-terminal)."""
-    row = (
-        f'{{"qtype":"","qname":%s,"content":"","ttl":{ttl},"domain_id":{zone_id(zone)},'
-        '"auth":1,"scopeMask":%d}'
+    return "", _row("", "", ttl, zone)
+
+
+def _row(kind: str, content: str, ttl: int, zone: Zone) -> str:
+    return (
+        f'{{"qtype":"{kind}","qname":{_NAME},"content":{json.dumps(content)},"ttl":{ttl},'
+        f'"domain_id":{zone_id(zone)},"auth":1,"scopeMask":{_SCOPE}}}'
     )
-    return "", row
+
+
+def fill(template: str, qname: str, scope: int) -> str:
+    """Rows for a name as it was written, under a scopeMask."""
+    return template.replace(_NAME, json.dumps(qname)).replace(_SCOPE, str(scope))
 
 
 def present(kind: Type, rdata: Rdata) -> str:

@@ -86,7 +86,7 @@ class Generator:
         usable = len(packets) // BATCH * BATCH
         made = [ctypes.create_string_buffer(packet, len(packet)) for packet in packets[:usable]]
         self._packets = _Messages(made, [len(packet) for packet in packets[:usable]])
-        self._count = usable
+        self.count = usable
         replies = [ctypes.create_string_buffer(_REPLY) for _ in range(BATCH)]
         self._replies = _Messages(replies, [_REPLY] * BATCH)
         self._sources = sources
@@ -103,7 +103,7 @@ class Generator:
                 for index, sock in enumerate(sockets):
                     if under_way[index] <= _WINDOW - BATCH:
                         sent = self._send(sock, at)
-                        at = (at + BATCH) % self._count
+                        at = (at + BATCH) % self.count
                         outcome.sent += sent
                         under_way[index] += sent
                     under_way[index] -= self._receive(sock, outcome, check)

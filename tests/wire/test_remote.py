@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from meshd.core.errors import Malformed
 from meshd.core.names import to_wire
 from meshd.core.resolve import Client, resolve
-from meshd.core.rrsets import rrsets_of
+from meshd.core.rrsets import RRset, Type, rrsets_of
 from meshd.wire import remote
 from meshd.wire.dns import encode_rdata
 from tests import samples
@@ -87,20 +87,20 @@ def test_rows_say_the_same_as_the_dns_message() -> None:
         wanted = [(r.type.name, r.ttl, encode_rdata(r.type, d)) for r in rrsets for d in r.rdata]
         assert len(rows) == len(wanted) > 0
         for (kind, row), (name_of, ttl, data) in zip(rows, wanted, strict=True):
-            made = json.loads(row % (json.dumps(text), 24))
+            made = json.loads(remote.fill(row, text, 24))
             assert (made["qtype"], made["ttl"], made["scopeMask"]) == (name_of, ttl, 24)
             assert kind == name_of
             read = dns.rdata.from_text(dns.rdataclass.IN, name_of, made["content"])
             assert read.to_wire() == data
 
 
-def test_percent_signs_stay() -> None:
-    """Templates are filled with %, so those in the content must be doubled."""
-    from meshd.core.rrsets import RRset, Type
-
+def test_any_content_is_json() -> None:
     zone = samples.topology().zones["mesh.internal."]
-    ((_, row),) = remote.row_templates([RRset(Type.TXT, 5, ((b'95 %s \\ "x"',),))], zone)
-    assert json.loads(row % ('"a."', 1))["content"] == '"95 %s \\\\ \\"x\\""'
+    text = b'95 %s \\ "x" \x01\x02'
+    ((_, row),) = remote.row_templates([RRset(Type.TXT, 5, ((text,),))], zone)
+    made = json.loads(remote.fill(row, 'a"b.', 1))
+    assert made["content"] == '"95 %s \\\\ \\"x\\" \x01\x02"'
+    assert made["qname"] == 'a"b.'
 
 
 def test_failures_have_no_result() -> None:
