@@ -183,6 +183,10 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None, "asyncio calls connection_made first"
+        if not self._rest and data.find(b"\n") == len(data) - 1:
+            # PowerDNS waits for each reply, so this is how nearly all requests come.
+            self._transport.write(self._bridge.reply(data[:-1]))
+            return
         lines = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > remote.MAX_LINE:
