@@ -282,7 +282,7 @@ def options(draw: st.DrawFn) -> list[dns.edns.Option]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(queries(), min_size=1, max_size=8))
 def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, int, int]]) -> None:
     warm, _ = replier()
@@ -293,7 +293,7 @@ def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, in
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(queries(), st.data())
 def test_damaged_packets_never_raise(asked: tuple[bytes, int, int], data: st.DataObject) -> None:
     made, _ = replier()

@@ -34,7 +34,7 @@ def shown(snapshot: Snapshot, answer: Answer, name: bytes) -> dict[Type, RRset]:
     return {rrset.type: rrset for rrset in rrsets_of(snapshot, answer, name)}
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(snapshots(), names(), st.lists(clients(), min_size=2, max_size=5))
 def test_existence_never_depends_on_the_client(
     snapshot: Snapshot, name: bytes, asking: list[Client | None]
@@ -44,7 +44,7 @@ def test_existence_never_depends_on_the_client(
     assert len({tuple(sorted(shown(snapshot, answer, name))) for answer in answers}) == 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(snapshots(), names(), clients(), st.data())
 def test_who_is_in_the_scope_gets_the_answer(
     snapshot: Snapshot, name: bytes, client: Client | None, data: st.DataObject
@@ -64,7 +64,7 @@ def test_who_is_in_the_scope_gets_the_answer(
     assert shown(snapshot, again, name) == shown(snapshot, answer, name)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(snapshots(), names(), clients())
 def test_records_are_as_promised(snapshot: Snapshot, name: bytes, client: Client | None) -> None:
     answer = resolve(snapshot, name, client)
@@ -84,7 +84,7 @@ def test_records_are_as_promised(snapshot: Snapshot, name: bytes, client: Client
         assert answer.scope == 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(snapshots(), st.sampled_from(list(SERVICES)), clients())
 def test_faults_never_empty_an_answer(
     snapshot: Snapshot, service: str, client: Client | None

@@ -32,7 +32,7 @@ signals = st.dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(records(), st.lists(st.tuples(records(), signals), max_size=3), clients())
 def test_advance_equals_build(
     first: list[Record],

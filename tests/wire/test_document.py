@@ -101,7 +101,7 @@ def test_forms() -> None:
         assert parse(short).records == parse(long).records
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(records())
 def test_what_is_rendered_is_read(held: list[Record]) -> None:
     document = parse(render(held))
