@@ -241,7 +241,9 @@ def _orders(
 
 def _only_pop(view: ServiceView, ranked: Sequence[Ranked], pop: str) -> Sequence[Ranked]:
     """Keep one Pop; where none of it is ready, all of it that is not forced down."""
-    kept = [entry for entry in ranked if entry.member.instance.pop == pop]
+    kept = [
+        Ranked(entry.member, 0, entry.cost) for entry in ranked if entry.member.instance.pop == pop
+    ]
     if not kept:
         kept = [
             Ranked(member, 0, 0)

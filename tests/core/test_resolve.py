@@ -152,6 +152,17 @@ def test_the_order_in_which_records_came_is_forgotten(
         assert len({a.scope for _, a in answers}) == 1
 
 
+def test_one_pop_is_one_tier() -> None:
+    """Also for a client elsewhere: each instance once, all of one priority."""
+    snapshot = samples.snapshot()
+    name = to_wire("_http._tcp.eu.pop.api.mesh.internal.")
+    for address in (0x0A010001, 0x0A020001):
+        found = shown(snapshot, resolve(snapshot, name, Client(4, address, 32)), name)
+        targets = [rdata for rdata in found[Type.SRV].rdata if isinstance(rdata, Srv)]
+        assert {rdata.priority for rdata in targets} == {10}
+        assert len({rdata.target for rdata in targets}) == len(targets) == 4
+
+
 def test_clients() -> None:
     assert Client.parse("10.1.0.0/16") == Client(4, 0x0A010000, 16)
     assert Client.parse("10.1.2.3") == Client(4, 0x0A010203, 32)
