@@ -282,6 +282,21 @@ def options(draw: st.DrawFn) -> list[dns.edns.Option]:
     return found
 
 
+@pytest.mark.parametrize("kind", ["A", "AAAA", "TXT", "MX"])
+@pytest.mark.parametrize("subnet", ["", "10.1.9.0/24", "2001:db8::/56"])
+@pytest.mark.parametrize("name", ["api.mesh.internal", "old.deep.mesh.internal"])
+def test_what_was_answered_is_remembered(kind: str, subnet: str, name: str) -> None:
+    """Whatever ID, case, cookie and flags come with it."""
+    made, _ = replier()
+    address, _, length = subnet.partition("/")
+    ecs: list[dns.edns.Option] = [dns.edns.ECSOption(address, int(length))] if subnet else []
+    cookie = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
+    first = dns.message.make_query(name, kind, use_edns=0, options=ecs)
+    made.reply_udp(first.to_wire(), made.source(4, TRUSTED))
+    again = dns.message.make_query(name.upper(), kind, want_dnssec=True, options=[cookie, *ecs])
+    assert made._remembered.find(again.to_wire(), made.source(4, TRUSTED)) is not None
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.lists(queries(), min_size=1, max_size=8))
 def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, int, int]]) -> None:

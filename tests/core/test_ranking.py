@@ -1,6 +1,5 @@
 """Who is answered, in which order: rules as text cases, shares and disruption as properties."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -84,8 +83,8 @@ def test_case(title: str, setup: str, question: str, expected: str) -> None:
     assert answer(setup, question) == expected
 
 
-@pytest.mark.skipif("MESHD_REWRITE" not in os.environ, reason="MESHD_REWRITE=1 rewrites the cases")
-def test_rewrite() -> None:
+def rewrite() -> None:
+    """`python -m tests.core.test_ranking` writes the cases anew: look at the difference."""
     blocks = [
         f"{title}\n{setup}\nask {question}\n----\n{answer(setup, question)}"
         for title, setup, question, _ in cases()
@@ -155,3 +154,7 @@ def test_same_input_same_answer() -> None:
     """Whatever the order in which records came."""
     forward, backward = EIGHT, "\n".join(reversed(EIGHT.splitlines()))
     assert firsts(snapshot_of(forward)) == firsts(snapshot_of(backward))
+
+
+if __name__ == "__main__":
+    rewrite()

@@ -82,6 +82,20 @@ def test_presence_and_overrides_make_verdicts() -> None:
     assert back.verdict(wild) is Verdict.UP
 
 
+def test_another_fallback_is_another_order() -> None:
+    before = samples.snapshot()
+    down = {f"api-eu-{n}": Signal(0, Verdict.DOWN) for n in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)}
+    before = before.advance(signals=down)
+    after = before.advance([Change.put(Pop("eu", (53.3, -6.3), ("ap",)))], 8)
+    name, client = to_wire("api.mesh.internal."), Client.parse("10.1.0.9")
+    pops = []
+    for snapshot in (before, after):
+        choice = resolve(snapshot, name, client).choice
+        assert choice is not None
+        pops.append({ranked.member.instance.pop for ranked in choice.chosen})
+    assert pops == [{"us"}, {"ap"}]
+
+
 def test_nearness() -> None:
     pops = {
         "eu": Pop("eu", (53.3, -6.3), ("ap",)),

@@ -12,11 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from meshd.core.errors import Conflict
 from meshd.core.names import to_wire
 from meshd.core.resolve import Client, resolve
 from meshd.core.snapshot import Snapshot
 from meshd.daemon.forget import absent, forget_absent
 from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.rpc.topology import Topology
 from meshd.daemon.server import start_server
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Author, Put
@@ -30,6 +32,7 @@ from meshd.v1 import (
     topology_pb2,
     topology_pb2_grpc,
 )
+from meshd.wire.document import plan_text
 from meshd.wire.follow import SnapshotReader
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "examples/quickstart/mesh.yaml").read_text()
@@ -145,16 +148,17 @@ async def test_a_plan_does_not_outlive_a_change(tmp_path: Path) -> None:
 
 
 async def test_two_commits_from_one_state_do_not_both_pass(tmp_path: Path) -> None:
-    """The guard is compared in the store: whatever both saw, one of them must look again."""
+    """The guard is compared in the store: whoever planned from the older state must look again."""
     async with core(tmp_path) as made:
         await made.apply()
-        documents = [DOCUMENT.replace("max_answers: 4", f"max_answers: {n}") for n in (1, 2, 3)]
-        done = await asyncio.gather(*map(made.apply, documents), return_exceptions=True)
-        passed = [each for each in done if not isinstance(each, BaseException)]
-        codes = [each.code().name for each in done if isinstance(each, grpc.aio.AioRpcError)]
-        assert passed
-        assert codes == ["ABORTED"] * (3 - len(passed))
-        assert len({each.revision for each in passed}) == len(passed)
+        guard = made.state.guard
+        late = plan_text(made.state.snapshot, DOCUMENT.replace("max_answers: 4", "max_answers: 2"))
+        await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
+        service = Topology(made.store, made.state)
+        with pytest.raises(Conflict):
+            await service._write(late, Author("late", "test"), guard, force=False)
+        assert made.state.snapshot.topology.services["api"].max_answers == 3
+        assert made.state.guard > guard
 
 
 async def test_history_shows_before_and_after(tmp_path: Path) -> None:

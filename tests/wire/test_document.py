@@ -1,6 +1,5 @@
 """The topology document: every mistake is named with its line, and what is written is read."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +40,8 @@ def test_faults(title: str, document: str, expected: str) -> None:
     assert refusal(document) == expected
 
 
-@pytest.mark.skipif("MESHD_REWRITE" not in os.environ, reason="MESHD_REWRITE=1 rewrites the cases")
-def test_rewrite() -> None:
+def rewrite() -> None:
+    """`python -m tests.wire.test_document` writes the cases anew: look at the difference."""
     blocks = [f"{title}\n{document}\n----\n{refusal(document)}" for title, document, _ in cases()]
     CASES.write_text("\n\n".join(blocks) + "\n")
 
@@ -149,3 +148,7 @@ def test_one_line_descriptions() -> None:
 
 def test_kinds_that_are_not_named_are_not_there() -> None:
     assert parse("pops: {eu: {}}").kinds == {Kind.POPS}
+
+
+if __name__ == "__main__":
+    rewrite()
