@@ -1,16 +1,21 @@
 """The DNS contract (design section 5) as properties of any small topology."""
 
+from dataclasses import replace
+from ipaddress import ip_address
 from random import Random
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from meshd.core.model import Instance, Service
 from meshd.core.names import to_wire
 from meshd.core.ranges import NEUTRAL
 from meshd.core.resolve import Answer, Client, Status, resolve
 from meshd.core.rrsets import RRset, Srv, Svcb, Type, rrsets_of
+from meshd.core.selector import Version
 from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Kind, Topology
 from meshd.core.verdict import Verdict
 from tests import samples
 from tests.core.strategies import SERVICES, clients, snapshots
@@ -136,13 +141,26 @@ def test_addresses_of_both_families_are_of_the_same_instances() -> None:
         assert fours == sixes
 
 
+def test_a_family_that_only_some_instances_have_is_not_lost_to_max_answers() -> None:
+    """Else a client whose first instances are IPv4 only would get NODATA for AAAA."""
+    four = Instance("old-2", "old", Version("1.0"), "eu", (ip_address("192.0.2.3"),))
+    six = Instance("old-6", "old", Version("1.0"), "us", (ip_address("2001:db8::6"),))
+    old = next(r for r in samples.RECORDS if isinstance(r, Service) and r.name == "old")
+    others = (record for record in samples.RECORDS if record is not old)
+    records = [*others, replace(old, max_answers=1), four, six]
+    snapshot = Snapshot.build(Topology.load("x", 1, records))
+    name = to_wire(old.dns)
+    for address in (0x0A010001, 0x0A020001):
+        found = shown(snapshot, resolve(snapshot, name, Client(4, address, 32)), name)
+        assert found[Type.A].rdata[0] in (b"\xc0\0\2\1", b"\xc0\0\2\3")
+        assert found[Type.AAAA].rdata == (six.addresses[0].packed,)
+
+
 @settings(max_examples=100)
 @given(snapshots(), names(), st.lists(clients(), min_size=1, max_size=5), st.randoms())
 def test_the_order_in_which_records_came_is_forgotten(
     snapshot: Snapshot, name: bytes, asking: list[Client | None], random: Random
 ) -> None:
-    from meshd.core.topology import Kind, Topology
-
     records = [record for kind in Kind for record in snapshot.topology.records(kind)]
     random.shuffle(records)
     other = Snapshot.build(Topology.load("x", 1, records))
