@@ -1,7 +1,8 @@
 """A small topology that many tests share."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
+from meshd.answerer.trust import Trusted
 from meshd.core.model import (
     Check,
     Force,
@@ -22,6 +23,10 @@ from meshd.core.model import (
 from meshd.core.selector import Version, parse_selector
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
+
+# Who is believed: what runs here, or nobody.
+LOCAL = Trusted([ip_network("127.0.0.0/8"), ip_network("::1/128")])
+NOBODY = Trusted([])
 
 POPS = {"eu": 1, "us": 2, "ap": 3}
 

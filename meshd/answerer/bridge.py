@@ -4,11 +4,11 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from meshd.answerer.state import State
+from meshd.answerer.trust import Trusted
 from meshd.core.errors import Malformed
 from meshd.core.resolve import Answer, Client, Status, aim, decide, scope_of
 from meshd.core.rrsets import rrsets_of
@@ -35,11 +35,9 @@ class _Rows(NamedTuple):
 class Bridge:
     """Turns request lines into reply lines, from the state's snapshot."""
 
-    def __init__(self, state: State, ecs_from: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(self, state: State, ecs_from: Trusted) -> None:
         self._state = state
-        self._ecs_from = [
-            (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
-        ]
+        self._ecs_from = ecs_from
         self._lines: dict[bytes, bytes] = {}
         self._stored = 0
         self._methods: Mapping[str, Callable[[Snapshot, Mapping[str, Any]], str]] = {
@@ -98,18 +96,15 @@ class Bridge:
     def _lookup(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
         lookup = remote.parse_lookup(parameters)
         client = lookup.real_remote
-        if lookup.remote is not None and not self._trusts(lookup.remote):
-            client = lookup.remote
+        asker = lookup.remote
+        if asker is not None and not self._ecs_from.holds(asker.version, asker.address):
+            client = asker
         rows = self._rows(snapshot, lookup.name, client)
         if lookup.qtype == "ANY":
             template = rows.whole
         else:
             template = ",".join(row for kind, row in rows.each if kind == lookup.qtype)
         return f"[{remote.fill(template, lookup.qname, rows.scope)}]"
-
-    def _trusts(self, client: Client) -> bool:
-        version, address, _ = client
-        return any(v == version and low <= address <= high for v, low, high in self._ecs_from)
 
     def _rows(self, snapshot: Snapshot, name: bytes, client: Client | None) -> _Rows:
         """The rows at a name, remembered in the service's view if they are a service's."""

@@ -54,10 +54,14 @@ class Reply:
 
 
 class Source(NamedTuple):
-    """Whom a packet is from: its address (with bit 128 set for IPv6), and if its ECS counts."""
+    """Whom a packet is from: its address (with bit 128 set for IPv6), and what is believed of it.
+
+    `trusted`: its client subnets count; `is_proxy`: it may speak the PROXY protocol.
+    """
 
     key: int
     trusted: bool
+    is_proxy: bool = False
 
 
 # Where a client stands: policy, bucket, scope, and for ECS the end of an OPT record that says so.
@@ -140,10 +144,12 @@ class Remembered:
     def find(self, data: bytes, source: Source) -> bytes | None:
         """The reply to a packet of a source, if remembered."""
         shape = _SHAPES.get(data[2:12])
+        if shape is None:
+            return None
         end = data.find(b"\0", 12) + 5
         name = data[12 : end - 4].lower()
         slot = self._slots.get(name + data[end - 4 : end]) or self._nothing(name, data, end)
-        if slot is None or shape is None:
+        if slot is None:
             return None
         if shape >= 2:
             return self._with_opt(data, end, slot, shape, source)

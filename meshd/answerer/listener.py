@@ -7,7 +7,9 @@ import socket
 from meshd.answerer.batch import BATCH, UdpBatch
 from meshd.answerer.fast import Source
 from meshd.answerer.replies import Replier
+from meshd.core.errors import Malformed
 from meshd.wire.dns import client_of
+from meshd.wire.proxy import FIXED_SIZE, SIGNATURE, header_size, parse_proxy
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +76,14 @@ class TcpListener:
         try:
             peer = client_of(writer.get_extra_info("peername")[0])
             source = self._replier.source(peer.version, peer.address)
-            while await self._one(reader, writer, source):
-                pass
-        except (OSError, EOFError, TimeoutError):
-            # The peer went away or fell silent: nothing is owed.
+            size = await self._size(reader)
+            if source.is_proxy and size == SIGNATURE[:2]:
+                source = await self._behind(reader, size, source)
+                size = await self._size(reader)
+            while await self._one(reader, writer, size, source):
+                size = await self._size(reader)
+        except (OSError, EOFError, TimeoutError, Malformed):
+            # The peer went away, fell silent or speaks nonsense: nothing is owed.
             return
         except Exception:
             log.exception("a TCP connection failed")
@@ -85,16 +91,32 @@ class TcpListener:
             self._open -= 1
             writer.close()
 
+    async def _size(self, reader: asyncio.StreamReader) -> bytes:
+        """The two bytes that say how long the next message is."""
+        async with asyncio.timeout(_TCP_IDLE_S):
+            return await reader.readexactly(2)
+
+    async def _behind(self, reader: asyncio.StreamReader, begun: bytes, proxy: Source) -> Source:
+        """Whom a proxy connects for: its header comes once, before the first message.
+
+        A message whose length looks like it would be of 3,338 bytes, which no query is.
+        """
+        async with asyncio.timeout(_TCP_IDLE_S):
+            fixed = begun + await reader.readexactly(FIXED_SIZE - len(begun))
+            rest = await reader.readexactly(header_size(fixed) - FIXED_SIZE)
+        client, _ = parse_proxy(fixed + rest)
+        return proxy if client is None else self._replier.source_behind(client)
+
     async def _one(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        size: bytes,
         source: Source,
     ) -> bool:
         """One message in, its reply out; a whole message must come within the idle time."""
         async with asyncio.timeout(_TCP_IDLE_S):
-            size = int.from_bytes(await reader.readexactly(2), "big")
-            packet = await reader.readexactly(size)
+            packet = await reader.readexactly(int.from_bytes(size, "big"))
             reply = self._replier.reply_tcp(packet, source)
             if reply is None:
                 return False

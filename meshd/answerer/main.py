@@ -14,6 +14,7 @@ from meshd.answerer.listener import TcpListener, UdpListener
 from meshd.answerer.replies import Replier
 from meshd.answerer.settings import AnswererSettings
 from meshd.answerer.state import State
+from meshd.answerer.trust import Trusted
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ async def _listen(
     settings: AnswererSettings, state: State, stack: contextlib.AsyncExitStack
 ) -> None:
     loop = asyncio.get_running_loop()
-    replier = Replier(state, settings.ecs_from)
+    ecs_from = Trusted(settings.ecs_from)
+    replier = Replier(state, ecs_from, Trusted(settings.proxy_from))
     for fd in settings.udp_fds:
         udp = UdpListener(socket.socket(fileno=fd), replier)
         udp.start(loop)
@@ -59,7 +61,7 @@ async def _listen(
         await tcp.start()
         stack.callback(tcp.stop)
     if settings.bridge_fd is not None:
-        bridge = Bridge(state, settings.ecs_from)
+        bridge = Bridge(state, ecs_from)
         server = BridgeServer(socket.socket(fileno=settings.bridge_fd), bridge)
         await server.start()
         stack.callback(server.stop)

@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
 
 from meshd.answerer.fast import Remembered, Reply, Scope, Source, client_of_source
 from meshd.answerer.state import State
+from meshd.answerer.trust import Trusted
+from meshd.core.errors import Malformed
 from meshd.core.names import Place
 from meshd.core.resolve import Answer, Client, Status, resolve
 from meshd.core.rrsets import RRset, Type, additional_of, rrsets_of, soa_of
@@ -20,12 +21,15 @@ from meshd.wire.dns import (
     parse_query,
     udp_limit,
 )
-
-Network = IPv4Network | IPv6Network
+from meshd.wire.proxy import SIGNATURE, parse_proxy
 
 # RFC 8482 4.2: one HINFO of "RFC8482" is the whole answer to ANY.
 _ANY_HEAD = b"\xc0\x0c\x00\x0d\x00\x01"
 _ANY_RDATA = b"\x07RFC8482\x00"
+
+
+# Clients behind proxies of which something is remembered; beyond that the memory starts anew.
+_MAX_PROXIED = 100_000
 
 
 def _error(rcode: Rcode) -> Body:
@@ -35,11 +39,12 @@ def _error(rcode: Rcode) -> Body:
 class Replier:
     """Answers packets from the state's snapshot."""
 
-    def __init__(self, state: State, ecs_from: Sequence[Network]) -> None:
+    def __init__(self, state: State, ecs_from: Trusted, proxy_from: Trusted) -> None:
         self._state = state
-        self._ecs_from = [
-            (net.version, int(net.network_address), int(net.broadcast_address)) for net in ecs_from
-        ]
+        self._ecs_from = ecs_from
+        self._proxy_from = proxy_from
+        # Clients behind proxies.
+        self._proxied: dict[Client, Source] = {}
         self._negatives: dict[tuple[bytes, int, Rcode], Body] = {}
         self._remembered = Remembered()
         state.on_swap(self._renew)
@@ -53,16 +58,40 @@ class Replier:
 
     def source(self, version: int, address: int) -> Source:
         """What replies depend on of a source."""
-        trusted = any(v == version and low <= address <= high for v, low, high in self._ecs_from)
-        return Source(address if version == 4 else address | 1 << 128, trusted)
+        trusted = self._ecs_from.holds(version, address)
+        proxy = self._proxy_from.holds(version, address)
+        return Source(address if version == 4 else address | 1 << 128, trusted, proxy)
+
+    def source_behind(self, client: Client) -> Source:
+        """What replies depend on of a client for whom a proxy asks; it is no proxy itself."""
+        known = self._proxied.get(client)
+        if known is None:
+            if len(self._proxied) >= _MAX_PROXIED:
+                self._proxied.clear()
+            made = self.source(client.version, client.address)
+            known = self._proxied[client] = made._replace(is_proxy=False)
+        return known
 
     def reply_udp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to a UDP packet from a source, or None where silence is due."""
         try:
-            return self._remembered.find(data, source) or self._reply(data, source, None)
+            found = self._remembered.find(data, source)
         except (IndexError, struct.error):
             # Cut short: the full way says what is due.
-            return self._reply(data, source, None)
+            found = None
+        if found is None and source.is_proxy and data.startswith(SIGNATURE):
+            return self._reply_behind(data, source)
+        return found or self._reply(data, source, None)
+
+    def _reply_behind(self, data: bytes, proxy: Source) -> bytes | None:
+        """The reply to a packet that a proxy sent for a client."""
+        try:
+            client, size = parse_proxy(data)
+        except Malformed:
+            # For whom this was, nobody knows.
+            return None
+        source = proxy._replace(is_proxy=False) if client is None else self.source_behind(client)
+        return self.reply_udp(data[size:], source)
 
     def reply_tcp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to one message of a TCP connection, or None where silence is due."""

@@ -19,3 +19,4 @@ class AnswererSettings(BaseModel):
     tcp_fds: tuple[int, ...] = ()
     bridge_fd: int | None = None
     ecs_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()

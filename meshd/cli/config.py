@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from meshd.core.errors import Fault, Invalid
 
+Network = IPv4Network | IPv6Network
+# Who may speak for others by default: what runs on the same machine.
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
 
 def split_address(text: str) -> tuple[str, int]:
     """`HOST:PORT` or `[HOST]:PORT` as host and port; ValueError if it is neither."""
@@ -45,9 +49,8 @@ class Config(BaseModel):
     answerers: int = Field(min(4, os.cpu_count() or 1), ge=1, le=64)
     node: str = Field(platform.node() or "meshd", min_length=1, max_length=64)
     core: tuple[str, ...] = ()
-    ecs_from: tuple[IPv4Network | IPv6Network, ...] = Field(
-        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")), alias="ecs-from"
-    )
+    ecs_from: tuple[Network, ...] = Field(LOOPBACK, alias="ecs-from")
+    proxy_from: tuple[Network, ...] = Field(LOOPBACK, alias="proxy-from")
     insecure: bool = False
 
     @field_validator("dns", "core", mode="before")
@@ -55,7 +58,7 @@ class Config(BaseModel):
     def _split(cls, value: Any) -> Any:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
-    @field_validator("ecs_from", mode="before")
+    @field_validator("ecs_from", "proxy_from", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         parts = value.split(",") if isinstance(value, str) else value

@@ -50,6 +50,7 @@ def _shared(command: Command) -> Command:
             click.option("--bridge-group", help="Group that may use the bridge, as in `pdns`."),
             click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
             click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
+            click.option("--proxy-from", help="Networks that may send PROXY v2  [the same]"),
             click.option("--node", help="Name of this node  [host name]"),
         ]
     ):
@@ -125,6 +126,7 @@ def _run(config: Config, cores: Sequence[str], roles: list[Role]) -> None:
             tcp_fds=tuple(sock.fileno() for sock in tcp),
             bridge_fd=bridge.fileno(),
             ecs_from=config.ecs_from,
+            proxy_from=config.proxy_from,
         )
         fds = (*settings.udp_fds, *settings.tcp_fds, bridge.fileno())
         roles.append(Role(f"answerer {index}", "meshd.answerer", settings.model_dump_json(), fds))

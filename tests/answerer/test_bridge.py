@@ -5,7 +5,6 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from meshd.core.model import Force, Override
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Topology
 from tests import samples
+from tests.samples import LOCAL
 
 
 def bridge(*, empty: bool = False) -> tuple[Bridge, State]:
     state = State()
-    made = Bridge(state, [ip_network("127.0.0.0/8")])
+    made = Bridge(state, LOCAL)
     if not empty:
         state.swap(samples.snapshot())
     return made, state

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
 
 import dns.message
 import dns.rcode
@@ -15,7 +14,8 @@ from meshd.answerer.fast import Source
 from meshd.answerer.listener import TcpListener, UdpListener
 from meshd.answerer.replies import Replier
 from meshd.answerer.state import State
-from tests import samples
+from tests import proxy, samples
+from tests.samples import LOCAL
 
 
 def query(name: str = "api.mesh.internal", ident: int = 7) -> bytes:
@@ -25,7 +25,7 @@ def query(name: str = "api.mesh.internal", ident: int = 7) -> bytes:
 
 def replier() -> Replier:
     state = State()
-    made = Replier(state, [ip_network("127.0.0.0/8")])
+    made = Replier(state, LOCAL, LOCAL)
     state.swap(samples.snapshot())
     return made
 
@@ -157,6 +157,27 @@ async def test_tcp_answers_several_questions_a_connection() -> None:
         assert [(await read_message(reader)).id for _ in range(20)] == list(range(20))
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_proxy_says_once_a_connection_for_whom_it_asks() -> None:
+    async with tcp() as port:
+        for client, prefix in (("10.1.0.9", "10.1."), ("2001:db8::9", "10.3.")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(proxy.header(client, tcp=True) + framed(query()) + framed(query()))
+            for _ in range(2):
+                found = (await read_message(reader)).answer[0]
+                assert all(str(rdata).startswith(prefix) for rdata in found)
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_damaged_header_closes_the_connection() -> None:
+    async with tcp() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\r\n" + bytes(3338))
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_slow_writer_holds_up_nobody_and_is_cut() -> None:

@@ -1,7 +1,5 @@
 """Packets to replies: the contract of design section 5, and that the fast path changes nothing."""
 
-from ipaddress import ip_network
-
 import dns.edns
 import dns.flags
 import dns.message
@@ -18,7 +16,8 @@ from meshd.core.resolve import Client, resolve
 from meshd.core.signals import Signal
 from meshd.core.topology import Change
 from meshd.core.verdict import Verdict
-from tests import samples
+from tests import proxy, samples
+from tests.samples import LOCAL, NOBODY
 
 TRUSTED = 0x7F000001
 STRANGER = 0x0A020005
@@ -26,7 +25,7 @@ STRANGER = 0x0A020005
 
 def replier() -> tuple[Replier, State]:
     state = State()
-    made = Replier(state, [ip_network("127.0.0.0/8"), ip_network("::1/128")])
+    made = Replier(state, LOCAL, LOCAL)
     state.swap(samples.snapshot())
     return made, state
 
@@ -181,7 +180,7 @@ def test_classes_and_any() -> None:
 
 
 def test_without_a_topology_it_is_servfail_and_never_nxdomain() -> None:
-    made = Replier(State(), [])
+    made = Replier(State(), LOCAL, LOCAL)
     packet = dns.message.make_query("api.mesh.internal", "A").to_wire()
     raw = made.reply_udp(packet, made.source(4, TRUSTED))
     assert raw is not None
@@ -191,7 +190,7 @@ def test_without_a_topology_it_is_servfail_and_never_nxdomain() -> None:
 def test_a_snapshot_that_was_there_first_is_answered_from() -> None:
     state = State()
     state.swap(samples.snapshot())
-    made = Replier(state, [])
+    made = Replier(state, NOBODY, NOBODY)
     assert len(addresses(ask(made, "api.mesh.internal", "A"))) == 4
 
 
@@ -354,3 +353,41 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = sum(len(kept) for kept in state.snapshot.views["api"].replies.values())
     assert 0 < stored <= 50
     assert 0 < len(made._remembered._clients) <= 40
+
+
+def test_a_proxy_speaks_for_its_clients() -> None:
+    made, _ = replier()
+    packet = dns.message.make_query("api.mesh.internal", "A", id=9).to_wire()
+    for client, prefix in (("10.1.0.9", "10.1."), ("10.2.0.9", "10.2."), ("2001:db8::9", "10.3.")):
+        header = proxy.header(client)
+        for _ in range(2):
+            raw = made.reply_udp(header + packet, made.source(4, TRUSTED))
+            assert raw is not None
+            assert all(each.startswith(prefix) for each in addresses(dns.message.from_wire(raw)))
+    plain = made.reply_udp(packet, made.source(4, TRUSTED))
+    assert made.reply_udp(proxy.local() + packet, made.source(4, TRUSTED)) == plain
+
+
+def test_only_trusted_proxies_are_believed() -> None:
+    made, _ = replier()
+    packet = dns.message.make_query("api.mesh.internal", "A").to_wire()
+    raw = made.reply_udp(proxy.header("10.1.0.9") + packet, made.source(4, STRANGER))
+    # To a stranger it is a message of an opcode that nobody knows.
+    assert raw is not None
+    assert raw[3] & 0xF == dns.rcode.NOTIMP
+    # Once is enough: a header behind a header is no message of a proxy.
+    twice = proxy.header("127.0.0.1") + proxy.header("10.1.0.9") + packet
+    raw = made.reply_udp(twice, made.source(4, TRUSTED))
+    assert raw is not None
+    assert raw[3] & 0xF == dns.rcode.NOTIMP
+    assert made.reply_udp(proxy.SIGNATURE + b"\x21" + packet, made.source(4, TRUSTED)) is None
+
+
+def test_the_subnet_of_a_client_behind_a_proxy_counts_by_that_client() -> None:
+    made, _ = replier()
+    subnet = dns.edns.ECSOption("10.1.0.0", 24)
+    packet = dns.message.make_query("api.mesh.internal", "A", options=[subnet]).to_wire()
+    for client, prefix in (("127.0.0.9", "10.1."), ("10.2.0.9", "10.2.")):
+        raw = made.reply_udp(proxy.header(client) + packet, made.source(4, TRUSTED))
+        assert raw is not None
+        assert all(each.startswith(prefix) for each in addresses(dns.message.from_wire(raw)))
