@@ -1,19 +1,24 @@
-"""The bridge: PowerDNS's remote backend on a unix socket. It looks up and reports, nothing else."""
+"""The bridge on a unix socket: PowerDNS's remote backend, and whole answers for resolvers.
+
+It looks up and reports, nothing else.
+"""
 
 import asyncio
 import json
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from meshd.answerer.state import State
 from meshd.answerer.trust import Trusted
 from meshd.core.errors import Malformed
 from meshd.core.resolve import Answer, Client, Status, aim, decide, scope_of
-from meshd.core.rrsets import rrsets_of
+from meshd.core.rrsets import Type, additional_of, rrsets_of, soa_of
 from meshd.core.snapshot import Snapshot
-from meshd.wire import remote
+from meshd.wire import answers, remote
+from meshd.wire.dns import Rcode
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +29,14 @@ _MAX_ROWS = 200_000
 
 
 class _Rows(NamedTuple):
-    """Rows of a name to be filled: all of them, each with its type, and how they are scoped."""
+    """What is said of a name, to be filled: all of it, each row with its type, how it is scoped."""
 
     whole: str
-    each: tuple[tuple[str, str], ...]
-    scope: int
-    is_keyed: bool
+    each: tuple[tuple[str, str], ...] = ()
+    scope: int = 0
+    is_keyed: bool = False
+    is_static: bool = True
+    is_lasting: bool = True
 
 
 class Bridge:
@@ -42,6 +49,7 @@ class Bridge:
         self._stored = 0
         self._methods: Mapping[str, Callable[[Snapshot, Mapping[str, Any]], str]] = {
             "lookup": self._lookup,
+            "answer": self._answer,
             "getAllDomains": self._all_domains,
             "getDomainInfo": self._domain_info,
             "getAllDomainMetadata": lambda snapshot, parameters: "{}",
@@ -95,26 +103,40 @@ class Bridge:
 
     def _lookup(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
         lookup = remote.parse_lookup(parameters)
-        client = lookup.real_remote
-        asker = lookup.remote
-        if asker is not None and not self._ecs_from.holds(asker.version, asker.address):
-            client = asker
-        rows = self._rows(snapshot, lookup.name, client)
+        client, _ = self._client(lookup)
+        rows = self._remembered(snapshot, lookup.name, client, None)
         if lookup.qtype == "ANY":
             template = rows.whole
         else:
             template = ",".join(row for kind, row in rows.each if kind == lookup.qtype)
-        return f"[{remote.fill(template, lookup.qname, rows.scope)}]"
+        # Even where all clients get the same: unscoped rows would be kept past a change.
+        scope = 0 if rows.is_static else max(1, rows.scope)
+        return f"[{remote.fill(template, lookup.qname, scope)}]"
 
-    def _rows(self, snapshot: Snapshot, name: bytes, client: Client | None) -> _Rows:
-        """The rows at a name, remembered in the service's view if they are a service's."""
+    def _answer(self, snapshot: Snapshot, parameters: Mapping[str, Any]) -> str:
+        lookup, qtype = answers.parse_question(parameters)
+        client, by_ecs = self._client(lookup)
+        rows = self._remembered(snapshot, lookup.name, client, qtype)
+        return answers.fill(rows.whole, lookup.qname, rows.scope if by_ecs else 0)
+
+    def _client(self, lookup: remote.Lookup) -> tuple[Client | None, bool]:
+        """For whom an answer is, and whether it is because of a client subnet that is believed."""
+        asker, named = lookup.remote, lookup.real_remote
+        if asker is not None and not self._ecs_from.holds(asker.version, asker.address):
+            return asker, False
+        return named, named != asker
+
+    def _remembered(
+        self, snapshot: Snapshot, name: bytes, client: Client | None, qtype: int | None
+    ) -> _Rows:
+        """Rows (qtype None) or a whole answer, remembered in the service's view if of a service."""
         aimed = aim(snapshot, name, client)
         place, view, locus = aimed.place, aimed.view, aimed.locus
-        if view is None or locus is None or place is None or place.wildcard:
-            return self._make_rows(snapshot, decide(snapshot, aimed, client), name)
-        if place.zone_wire == name or aimed.spot is None:
-            return self._make_rows(snapshot, decide(snapshot, aimed, client), name)
-        known = view.replies.setdefault(("rows", name), {})
+        if view is None or locus is None or place is None or aimed.spot is None:
+            return _make(snapshot, decide(snapshot, aimed, client), name, qtype)
+        if place.wildcard or place.zone_wire == name:
+            return _make(snapshot, decide(snapshot, aimed, client), name, qtype)
+        known = view.replies.setdefault(("rows", name, qtype), {})
         key = view.policy_key(locus.policy) << 10 | locus.bucket
         rows: _Rows | None = known.get(key)
         if rows is None:
@@ -122,25 +144,48 @@ class Bridge:
             if self._stored > _MAX_ROWS:
                 self._stored = 0
                 view.replies.clear()
-            rows = self._make_rows(snapshot, decide(snapshot, aimed, client), name)
-            known[key] = rows
+            rows = _make(snapshot, decide(snapshot, aimed, client), name, qtype)
+            if rows.is_lasting:
+                known[key] = rows
         if aimed.spot.is_fixed:
             return rows
-        scope = scope_of(snapshot, rows.is_keyed, locus, client)
-        return rows._replace(scope=max(1, scope))
+        return rows._replace(scope=scope_of(snapshot, rows.is_keyed, locus, client))
 
-    def _make_rows(self, snapshot: Snapshot, answer: Answer, name: bytes) -> _Rows:
-        if answer.status is Status.NOT_READY:
-            raise Malformed("no instance is ready and the service does not fail open")
-        if answer.place is None or answer.status is not Status.FOUND:
-            return _Rows("", (), 0, False)
-        zone = answer.place.zone
-        found = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
-        found = found or [remote.empty_template(zone, zone.negative_ttl_s)]
-        # Even where all clients get the same: unscoped rows would be kept past a change.
-        scope = 0 if answer.choice is None else max(1, answer.scope)
-        is_keyed = answer.choice is not None and answer.choice.is_keyed
-        return _Rows(",".join(row for _, row in found), tuple(found), scope, is_keyed)
+
+def _make(snapshot: Snapshot, answer: Answer, name: bytes, qtype: int | None) -> _Rows:
+    made = _rows(snapshot, answer, name) if qtype is None else _whole(snapshot, answer, name, qtype)
+    is_keyed = answer.choice is not None and answer.choice.is_keyed
+    return made._replace(scope=answer.scope, is_keyed=is_keyed, is_static=answer.choice is None)
+
+
+def _rows(snapshot: Snapshot, answer: Answer, name: bytes) -> _Rows:
+    """All rows at a name, for PowerDNS."""
+    if answer.status is Status.NOT_READY:
+        raise Malformed("no instance is ready and the service does not fail open")
+    if answer.place is None or answer.status is not Status.FOUND:
+        return _Rows("")
+    zone = answer.place.zone
+    found = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
+    found = found or [remote.empty_template(zone, zone.negative_ttl_s)]
+    return _Rows(",".join(row for _, row in found), tuple(found))
+
+
+def _whole(snapshot: Snapshot, answer: Answer, name: bytes, qtype: int) -> _Rows:
+    """The answer to a question of one type."""
+    if answer.place is None:
+        return _Rows(answers.template(Rcode.REFUSED))
+    if answer.status is Status.NOT_READY:
+        return _Rows(answers.template(Rcode.SERVFAIL), is_lasting=False)
+    rrsets = rrsets_of(snapshot, answer, name, qtype)
+    if not rrsets:
+        rcode = Rcode.NXDOMAIN if answer.status is Status.NO_NAME else Rcode.NOERROR
+        soa = soa_of(answer.place.zone, snapshot.topology.revision)
+        authority = replace(soa, owner=answer.place.zone_wire)
+        # With the zone's serial in it, it lasts only as long as the revision.
+        return _Rows(answers.template(rcode, authority=(authority,)), is_lasting=False)
+    if qtype == Type.ANY:
+        return _Rows(answers.any_template(min(rrset.ttl for rrset in rrsets)))
+    return _Rows(answers.template(Rcode.NOERROR, rrsets, (), additional_of(answer, rrsets)))
 
 
 class BridgeServer:

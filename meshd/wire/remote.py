@@ -55,9 +55,14 @@ def parse_lookup(parameters: Mapping[str, Any]) -> Lookup:
     qname, qtype = parameters.get("qname"), parameters.get("qtype")
     if not isinstance(qname, str) or not isinstance(qtype, str):
         raise Malformed("lookup without qname or qtype")
+    return Lookup(qname, wire_name(qname), qtype.upper(), *parse_who(parameters))
+
+
+def parse_who(parameters: Mapping[str, Any]) -> tuple[Client | None, Client | None]:
+    """Who asks (`remote`), and for whom (`real-remote`, a client subnet if there is one)."""
     remote = str(parameters.get("remote", "0.0.0.0/0"))
     real = str(parameters.get("real-remote", remote))
-    return Lookup(qname, wire_name(qname), qtype.upper(), _client(remote), _client(real))
+    return _client(remote), _client(real)
 
 
 @lru_cache(maxsize=65536)
@@ -123,7 +128,7 @@ def domain_info(zone: Zone, serial: int) -> dict[str, object]:
 
 
 # Where a template has the name asked for and the scopeMask; JSON text holds no such characters.
-_NAME, _SCOPE = "\x01", "\x02"
+NAME, SCOPE = "\x01", "\x02"
 
 
 def row_templates(rrsets: Sequence[RRset], zone: Zone) -> list[tuple[str, str]]:
@@ -143,14 +148,14 @@ def empty_template(zone: Zone, ttl: int) -> tuple[str, str]:
 
 def _row(kind: str, content: str, ttl: int, zone: Zone) -> str:
     return (
-        f'{{"qtype":"{kind}","qname":{_NAME},"content":{json.dumps(content)},"ttl":{ttl},'
-        f'"domain_id":{zone_id(zone)},"auth":1,"scopeMask":{_SCOPE}}}'
+        f'{{"qtype":"{kind}","qname":{NAME},"content":{json.dumps(content)},"ttl":{ttl},'
+        f'"domain_id":{zone_id(zone)},"auth":1,"scopeMask":{SCOPE}}}'
     )
 
 
 def fill(template: str, qname: str, scope: int) -> str:
     """Rows for a name as it was written, under a scopeMask."""
-    return template.replace(_NAME, json.dumps(qname)).replace(_SCOPE, str(scope))
+    return template.replace(NAME, json.dumps(qname)).replace(SCOPE, str(scope))
 
 
 def present(kind: Type, rdata: Rdata) -> str:

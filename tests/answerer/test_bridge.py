@@ -151,6 +151,73 @@ async def talk(path: Path) -> None:
     await writer.wait_closed()
 
 
+def whole(made: Bridge, name: str, qtype: int, **parameters: str) -> Any:
+    asked = {"qname": name, "qtype": qtype, "remote": "127.0.0.1", **parameters}
+    line = json.dumps({"method": "answer", "parameters": asked}).encode()
+    first, second = made.reply(line), made.reply(line)
+    assert first == second
+    return json.loads(first)["result"]
+
+
+def test_a_whole_answer_is_the_rows_of_its_type() -> None:
+    made, _ = bridge()
+    for client, prefix in (("10.1.0.0/16", "10.1."), ("10.2.0.9/32", "10.2.")):
+        rows = lookup(made, "API.mesh.internal.", "A", **{"real-remote": client})["result"]
+        found = whole(made, "API.mesh.internal.", 1, **{"real-remote": client})
+        wanted = [f"API.mesh.internal. {row['ttl']} IN A {row['content']}" for row in rows]
+        assert found["answer"] == wanted
+        assert len(wanted) == 4
+        assert all(f" A {prefix}" in record for record in wanted)
+        assert found["rcode"] == 0
+        assert found["scope"] == rows[0]["scopeMask"] > 0
+
+
+def test_a_whole_answer_for_a_source_has_no_scope() -> None:
+    made, _ = bridge()
+    for address in ("127.0.0.1", "10.1.0.9"):
+        assert whole(made, "api.mesh.internal.", 1, remote=address)["scope"] == 0
+    stranger = {"remote": "10.1.0.9", "real-remote": "10.2.0.0/16"}
+    found = whole(made, "api.mesh.internal.", 1, **stranger)
+    assert found["scope"] == 0
+    assert all(" A 10.1." in record for record in found["answer"])
+
+
+def test_whole_answers_of_each_kind() -> None:
+    made, state = bridge()
+    assert whole(made, "www.example.com.", 1)["rcode"] == 5
+    for name, qtype, rcode in (("api.mesh.internal.", 15, 0), ("no.mesh.internal.", 1, 3)):
+        found = whole(made, name, qtype)
+        assert (found["rcode"], found["answer"]) == (rcode, [])
+        assert found["authority"][0].startswith("mesh.internal. 5 IN SOA ns1.mesh.internal. ")
+    found = whole(made, "_http._tcp.api.mesh.internal.", 33)
+    targets = {record.split()[-1] for record in found["answer"]}
+    assert targets == {record.split()[0] for record in found["additional"]}
+    assert whole(made, "api.mesh.internal.", 255)["answer"][0].endswith('HINFO "RFC8482" ""')
+    assert whole(made, "mesh.internal.", 6)["answer"][0].startswith("mesh.internal. ")
+    assert whole(made, "old.deep.mesh.internal.", 16)["answer"][0].count('"') >= 2
+    assert state.snapshot is not None
+
+
+def test_a_whole_negative_answer_has_the_serial_of_its_revision() -> None:
+    made, state = bridge()
+    before = whole(made, "api.mesh.internal.", 15)["authority"][0].split()[-5]
+    assert state.snapshot is not None
+    state.swap(state.snapshot.advance([Change.put(Override("api-us-1", Force.DOWN))], 8))
+    after = whole(made, "api.mesh.internal.", 15)["authority"][0].split()[-5]
+    assert (before, after) == ("7", "8")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"qname": "a."}, {"qname": "a.", "qtype": "A"}, {"qname": 1, "qtype": 1},
+     {"qname": "a.", "qtype": 65536}, {"qname": "a.", "qtype": 1, "remote": "x"}],
+)  # fmt: skip
+def test_questions_of_wrong_form_fail(parameters: dict[str, Any]) -> None:
+    made, _ = bridge()
+    line = json.dumps({"method": "answer", "parameters": parameters}).encode()
+    assert "result" not in json.loads(made.reply(line))
+
+
 async def test_lines_in_pieces_and_too_long(tmp_path: Path) -> None:
     async with served(tmp_path) as path:
         await talk(path)
