@@ -8,12 +8,12 @@ STAMP := $(VENV)/.installed
 
 # The main job, live in the terminal; ONCE=1 ends by itself.
 demo: $(STAMP)
-	@$(PYTHON) -m tests.servers.install
+	@$(PYTHON) -m tests.servers.install demo
 	@$(PYTHON) -m examples.demo.demo $(if $(ONCE),--once)
 
 # Everything, real DNS servers included.
 test: $(STAMP)
-	@$(PYTHON) -m tests.servers.install
+	@$(PYTHON) -m tests.servers.install test
 	$(PYTHON) -m pytest
 
 # What a reviewer runs: lint, types, layers, fast tests. Under a minute.
@@ -26,11 +26,11 @@ check: $(STAMP)
 
 # Ratios against peers in the same run; written to bench.json as well.
 bench: $(STAMP)
-	@$(PYTHON) -m tests.servers.install --bench
+	@$(PYTHON) -m tests.servers.install bench
 	@$(PYTHON) -m tests.bench
 
 integration: $(STAMP)
-	@$(PYTHON) -m tests.servers.install
+	@$(PYTHON) -m tests.servers.install test
 	$(PYTHON) -m pytest -m integration
 
 proto: $(STAMP)

@@ -25,8 +25,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tests.servers.fronts import PowerDns
 from tests.servers.install import find
-from tests.servers.processes import Meshd, PowerDns, Server, wait_until
+from tests.servers.processes import Meshd, Server, wait_until
 
 HERE = Path(__file__).parent
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 
 from meshd.answerer.bridge import Bridge, BridgeServer
 from meshd.answerer.disk import SnapshotFile
@@ -14,6 +15,7 @@ from meshd.answerer.listener import TcpListener, UdpListener
 from meshd.answerer.replies import Replier
 from meshd.answerer.settings import AnswererSettings
 from meshd.answerer.state import State
+from meshd.answerer.table import BEAT_S, Table
 from meshd.answerer.trust import Trusted
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,12 @@ async def _listen(
 ) -> None:
     loop = asyncio.get_running_loop()
     ecs_from = Trusted(settings.ecs_from)
-    replier = Replier(state, ecs_from, Trusted(settings.proxy_from))
+    table = None
+    if settings.table_fd is not None:
+        table = Table(settings.table_fd, state)
+        beating = asyncio.create_task(_beat(table))
+        stack.callback(beating.cancel)
+    replier = Replier(state, ecs_from, Trusted(settings.proxy_from), table)
     for fd in settings.udp_fds:
         udp = UdpListener(socket.socket(fileno=fd), replier)
         udp.start(loop)
@@ -65,6 +72,13 @@ async def _listen(
         server = BridgeServer(socket.socket(fileno=settings.bridge_fd), bridge)
         await server.start()
         stack.callback(server.stop)
+
+
+async def _beat(table: Table) -> None:
+    """As long as this process answers, its table counts."""
+    while True:
+        table.beat(time.monotonic())
+        await asyncio.sleep(BEAT_S)
 
 
 def _settle_memory() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from meshd.answerer.fast import Remembered, Reply, Scope, Source, client_of_source
 from meshd.answerer.state import State
+from meshd.answerer.table import Table
 from meshd.answerer.trust import Trusted
 from meshd.core.errors import Malformed
 from meshd.core.names import Place
@@ -28,6 +29,9 @@ _ANY_HEAD = b"\xc0\x0c\x00\x0d\x00\x01"
 _ANY_RDATA = b"\x07RFC8482\x00"
 
 
+# IXFR and AXFR: there is no one view of a zone to be had (RFC 5936 5: refused).
+_TRANSFERS = (251, 252)
+
 # Clients behind proxies of which something is remembered; beyond that the memory starts anew.
 _MAX_PROXIED = 100_000
 
@@ -39,10 +43,13 @@ def _error(rcode: Rcode) -> Body:
 class Replier:
     """Answers packets from the state's snapshot."""
 
-    def __init__(self, state: State, ecs_from: Trusted, proxy_from: Trusted) -> None:
+    def __init__(
+        self, state: State, ecs_from: Trusted, proxy_from: Trusted, table: Table | None = None
+    ) -> None:
         self._state = state
         self._ecs_from = ecs_from
         self._proxy_from = proxy_from
+        self._table = table
         # Clients behind proxies.
         self._proxied: dict[Client, Source] = {}
         self._negatives: dict[tuple[bytes, int, Rcode], Body] = {}
@@ -91,13 +98,18 @@ class Replier:
             # For whom this was, nobody knows.
             return None
         source = proxy._replace(is_proxy=False) if client is None else self.source_behind(client)
-        return self.reply_udp(data[size:], source)
+        if self._table is None or client is None:
+            return self.reply_udp(data[size:], source)
+        # Not in the table, or the proxy would not have asked.
+        return self._reply(data[size:], source, None, self._table)
 
     def reply_tcp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to one message of a TCP connection, or None where silence is due."""
         return self._reply(data, source, 65535)
 
-    def _reply(self, data: bytes, source: Source, limit: int | None) -> bytes | None:
+    def _reply(
+        self, data: bytes, source: Source, limit: int | None, table: Table | None = None
+    ) -> bytes | None:
         query = parse_query(data)
         if query is None:
             return None
@@ -105,7 +117,7 @@ class Replier:
         snapshot = self._state.snapshot
         if query.error:
             return assemble(query, _error(query.error), 0, limit)
-        if query.qclass != 1:
+        if query.qclass != 1 or query.qtype in _TRANSFERS:
             return assemble(query, _error(Rcode.REFUSED), 0, limit)
         if snapshot is None:
             return assemble(query, _error(Rcode.SERVFAIL), 0, limit)
@@ -116,6 +128,8 @@ class Replier:
         body = self._body(snapshot, answer, query)
         if client is not None:
             self._remember(answer, query, body)
+        if table is not None and ecs is None and client is not None:
+            _publish(table, answer, query, client, body)
         return assemble(query, body, answer.scope if by_ecs else 0, limit)
 
     def _body(self, snapshot: Snapshot, answer: Answer, query: Query) -> Body:
@@ -157,6 +171,18 @@ class Replier:
         scope = Scope(choice.is_keyed and not spot.is_fixed, not spot.is_fixed)
         slot_key = query.name + query.question[-4:]
         self._remembered.keep(slot_key, view, key, Reply.of(body, scope), lasting)
+
+
+def _publish(table: Table, answer: Answer, query: Query, client: Client, body: Body) -> None:
+    """Put an answer of a service into the table; those of wildcards would be without number."""
+    if answer.view is None or answer.place is None or answer.place.wildcard or body.rcode:
+        return
+    question = query.name + query.question[-4:]
+    if body.authority or query.qtype == Type.SOA:
+        # That there is no such type is so for every client, and has the zone's serial in it.
+        table.put(question, client, 0, "", body)
+    else:
+        table.put(question, client, answer.scope, answer.view.service.name, body)
 
 
 def _minimal(rrsets: Sequence[RRset]) -> Body:

@@ -18,5 +18,6 @@ class AnswererSettings(BaseModel):
     udp_fds: tuple[int, ...] = ()
     tcp_fds: tuple[int, ...] = ()
     bridge_fd: int | None = None
+    table_fd: int | None = None
     ecs_from: tuple[IPv4Network | IPv6Network, ...] = ()
     proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()

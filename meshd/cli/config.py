@@ -46,6 +46,7 @@ class Config(BaseModel):
     dns: tuple[str, ...] = ("127.0.0.1:5300",)
     bridge: Path | None = None
     bridge_group: str | None = Field(None, alias="bridge-group")
+    table: Path | None = None
     answerers: int = Field(min(4, os.cpu_count() or 1), ge=1, le=64)
     node: str = Field(platform.node() or "meshd", min_length=1, max_length=64)
     core: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The listening sockets, opened once by the supervisor and inherited by every answerer.
+"""Sockets and the table's file, opened once by the supervisor and inherited by the answerers.
 
 An answerer that dies takes nothing along: its siblings hold the same sockets, and what waits
 in them is answered by whoever reads next.
@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from meshd.answerer.table import SIZE as TABLE_SIZE
 from meshd.cli.config import split_address
 from meshd.core.errors import Unavailable
 
@@ -68,6 +69,22 @@ def open_bridge(path: Path, group: str | None) -> socket.socket:
         sock.close()
         raise Unavailable(f"cannot listen on bridge {path}: {error}") from None
     return sock
+
+
+def open_table(path: Path, group: str | None) -> int:
+    """The table's file, mode 0640; one that is there already stays, for who has mapped it."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size != TABLE_SIZE:
+            path.unlink()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        os.ftruncate(fd, TABLE_SIZE)
+        os.fchmod(fd, 0o640)
+        if group is not None:
+            shutil.chown(path, group=group)
+    except (OSError, LookupError) as error:
+        raise Unavailable(f"cannot open table {path}: {error}") from None
+    return fd
 
 
 def _clear(path: Path) -> None:

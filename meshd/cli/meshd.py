@@ -12,7 +12,7 @@ import click
 from meshd import __version__
 from meshd.answerer.settings import AnswererSettings
 from meshd.cli.config import Config, read_config
-from meshd.cli.listen import open_bridge, open_dns
+from meshd.cli.listen import open_bridge, open_dns, open_table
 from meshd.cli.supervise import Role, supervise
 from meshd.core.errors import Invalid, MeshError
 from meshd.daemon.settings import CoreSettings
@@ -46,8 +46,9 @@ def _shared(command: Command) -> Command:
             ),
             click.option("--data", type=click.Path(file_okay=False), help="Data directory."),
             click.option("--dns", help="DNS listener, HOST:PORT[,HOST:PORT]  [127.0.0.1:5300]"),
-            click.option("--bridge", type=click.Path(), help="Socket for PowerDNS."),
-            click.option("--bridge-group", help="Group that may use the bridge, as in `pdns`."),
+            click.option("--bridge", type=click.Path(), help="Socket for PowerDNS and Unbound."),
+            click.option("--bridge-group", help="Group that may use bridge and table: `pdns`."),
+            click.option("--table", type=click.Path(), help="Table of answers for dnsdist."),
             click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
             click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
             click.option("--proxy-from", help="Networks that may send PROXY v2  [the same]"),
@@ -114,6 +115,7 @@ def _run(config: Config, cores: Sequence[str], roles: list[Role]) -> None:
     try:
         udp, tcp = open_dns(config.dns)
         bridge = open_bridge(config.bridge_path, config.bridge_group)
+        table = open_table(config.table, config.bridge_group) if config.table else None
     except MeshError as error:
         _fail(str(error), _REFUSED)
     for index in range(config.answerers):
@@ -125,10 +127,12 @@ def _run(config: Config, cores: Sequence[str], roles: list[Role]) -> None:
             udp_fds=tuple(sock.fileno() for sock in udp),
             tcp_fds=tuple(sock.fileno() for sock in tcp),
             bridge_fd=bridge.fileno(),
+            # It has one writer.
+            table_fd=table if index == 0 else None,
             ecs_from=config.ecs_from,
             proxy_from=config.proxy_from,
         )
-        fds = (*settings.udp_fds, *settings.tcp_fds, bridge.fileno())
+        fds = (*settings.udp_fds, *settings.tcp_fds, bridge.fileno(), *([table] if table else []))
         roles.append(Role(f"answerer {index}", "meshd.answerer", settings.model_dump_json(), fds))
     logging.getLogger(__name__).info(
         "serving: dns=%s bridge=%s data=%s", ",".join(config.dns), config.bridge_path, config.data

@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 from tests.bench.workload import POPS, ZONE, Workload, document, write_gdnsd
+from tests.servers.fronts import PowerDns
 from tests.servers.install import find
-from tests.servers.processes import Meshd, PowerDns, Server, free_port, wait_until
+from tests.servers.processes import Meshd, Server, free_port, wait_until
 from tests.servers.queries import Asker, addresses
 
 

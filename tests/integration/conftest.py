@@ -6,8 +6,26 @@ from pathlib import Path
 import pytest
 
 from tests.integration.topology import DOCUMENT
+from tests.integration.ways import Way, Ways
+from tests.servers.fronts import PowerDns
 from tests.servers.install import find
-from tests.servers.processes import Meshd, PowerDns
+from tests.servers.processes import Meshd
+
+
+@pytest.fixture(scope="session")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    """All ways in, started as they are asked for."""
+    made = Ways(lambda name: tmp_path_factory.mktemp(name.replace(",", "").replace(" ", "-")))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, ways: Ways) -> Way:
+    """One way in, by its name."""
+    return ways.get(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import dns.rdatatype
 import pytest
 
 from meshd.v1 import resolver_pb2
-from tests.servers.processes import Meshd, PowerDns
+from tests.servers.fronts import PowerDns
+from tests.servers.processes import Meshd
 from tests.servers.queries import Asker, addresses, scope
 
 pytestmark = pytest.mark.integration

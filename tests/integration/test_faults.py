@@ -15,7 +15,8 @@ import pytest
 
 from tests.integration.conftest import need_powerdns
 from tests.integration.topology import DOCUMENT
-from tests.servers.processes import Meshd, PowerDns, wait_until
+from tests.servers.fronts import PowerDns
+from tests.servers.processes import Meshd, wait_until
 from tests.servers.queries import Asker, addresses
 
 pytestmark = pytest.mark.integration

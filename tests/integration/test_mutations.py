@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import need_powerdns
-from tests.servers.processes import Meshd, PowerDns
+from tests.servers.fronts import PowerDns
+from tests.servers.processes import Meshd
 from tests.servers.queries import Asker, addresses
 
 pytestmark = pytest.mark.integration

@@ -7,8 +7,16 @@ INSTANCES = "\n".join(
     for number, version in ((1, "1.2.0"), (2, "1.2.0"), (3, "1.2.1"), (4, "1.2.0"), (5, "1.3.0"))
 )
 
+MANY = "\n".join(
+    f"  many-{n}: {{service: many, version: 1.0.0, pop: us, address: 192.0.2.{100 + n}}}"
+    for n in range(16)
+)
+
 DOCUMENT = f"""
 zones:
+  api.myservice.com:
+    ns: [ns1.mesh.internal]
+    contact: hostmaster@mesh.internal
   mesh.internal:
     ns: [{{ns1.mesh.internal: [127.0.0.1]}}]
     contact: hostmaster@mesh.internal
@@ -40,6 +48,13 @@ services:
     name: coarse.mesh.internal
     ports: {{http: 80/tcp}}
     sticky: {{v4: 16, v6: 32}}
+  apex:
+    name: api.myservice.com
+    ports: {{http: 80/tcp}}
+  many:
+    name: many.mesh.internal
+    ports: {{http: 80/tcp}}
+    max_answers: 16
 instances:
 {INSTANCES}
   only-1: {{service: only, version: 1.0.0, pop: us, address: 192.0.2.7}}
@@ -47,4 +62,7 @@ instances:
   coarse-eu: {{service: coarse, version: 1.0.0, pop: eu, address: 192.0.2.21}}
   coarse-us: {{service: coarse, version: 1.0.0, pop: us, address: 192.0.2.22}}
   coarse-ap: {{service: coarse, version: 1.0.0, pop: ap, address: 192.0.2.23}}
+  apex-eu: {{service: apex, version: 1.0.0, pop: eu, address: 192.0.2.31}}
+  apex-us: {{service: apex, version: 1.0.0, pop: us, address: 192.0.2.32}}
+{MANY}
 """

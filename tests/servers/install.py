@@ -1,22 +1,38 @@
 """Installs the system packages that tests need, where that is possible; says so where it is not.
 
-`python -m tests.servers.install [--bench]`
+`python -m tests.servers.install demo|test|bench`
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-# Program to look for -> Debian package that brings it.
-FOR_TESTS = {
+# Program to look for -> Debian packages that bring it.
+FOR_DEMO = {
     "pdns_server": ("pdns-server", "pdns-backend-remote"),
     "dig": ("bind9-dnsutils",),
 }
+FOR_TESTS = {
+    **FOR_DEMO,
+    "unbound": ("unbound", "python3-unbound"),
+    "dnsdist": ("dnsdist",),
+    "named": ("bind9",),
+    "pdns_recursor": ("pdns-recursor",),
+    "kresd": ("knot-resolver",),
+    "dnsmasq": ("dnsmasq-base",),
+    "node": ("nodejs",),
+}
 FOR_BENCH = {
+    **FOR_TESTS,
     "gdnsd": ("gdnsd",),
     "cc": ("gcc", "libc6-dev"),
 }
+# While packages are installed: their services must not start and take port 53.
+_POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def find(program: str) -> str | None:
@@ -41,18 +57,32 @@ def install(packages: list[str]) -> str:
     if shutil.which("apt-get") is None:
         return "no apt-get here"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    # Packages must not start their services: tests start what they need.
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        if done.returncode:
-            return done.stderr.decode(errors="replace").strip()[-300:]
+    fetch = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    with _no_services():
+        for command in (["apt-get", "update", "-qq"], fetch):
+            done = subprocess.run(command, env=environment, capture_output=True, check=False)
+            if done.returncode:
+                return done.stderr.decode(errors="replace").strip()[-300:]
     return ""
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    if _POLICY.exists():
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
 
 
 def main(arguments: list[str]) -> int:
     """Install what is missing; never fails: what cannot run then says why it is skipped."""
-    wanted = {**FOR_TESTS, **(FOR_BENCH if "--bench" in arguments else {})}
-    packages = missing(wanted)
+    (purpose,) = arguments
+    packages = missing({"demo": FOR_DEMO, "test": FOR_TESTS, "bench": FOR_BENCH}[purpose])
     if packages:
         sys.stderr.write(f"installing {' '.join(packages)}\n")
         reason = install(packages)

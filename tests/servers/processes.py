@@ -19,7 +19,6 @@ from meshd.v1 import (
     topology_pb2,
     topology_pb2_grpc,
 )
-from tests.servers.install import find
 
 ROOT = Path(__file__).parent.parent.parent
 _STOP_S = 8.0
@@ -65,17 +64,29 @@ def command_line(pid: int) -> str:
 class Server:
     """One process with its log file."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self._command = list(map(str, command))
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; what it says is added to its log."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=self._environment,
             )
 
     @property
@@ -117,6 +128,7 @@ class Meshd(Server):
     def __init__(self, folder: Path, answerers: int = 1, *more: str) -> None:
         self.data = folder / "data"
         self.bridge = self.data / "bridge.sock"
+        self.table = self.data / "answers"
         self.grpc = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
         self.dns_port = free_port()
@@ -204,48 +216,3 @@ class Meshd(Server):
     def kill_core(self) -> None:
         """kill -9 of the core."""
         os.kill(self.core_pid, signal.SIGKILL)
-
-
-class PowerDns(Server):
-    """PowerDNS with the shipped configuration, in front of a bridge, on a free port."""
-
-    def __init__(
-        self, folder: Path, bridge: Path, settings: Mapping[str, str] | None = None
-    ) -> None:
-        self.port = free_port()
-        config = folder / "pdns"
-        config.mkdir()
-        program = find("pdns_server")
-        assert program is not None, "asked for only where it is installed"
-        changed = {
-            "config-dir": str(config),
-            "socket-dir": str(config),
-            "remote-connection-string": f"unix:path={bridge},timeout=200",
-            "local-address": "127.0.0.1",
-            "local-port": str(self.port),
-            "setuid": "",
-            "setgid": "",
-            "daemon": "no",
-            "guardian": "no",
-            **(settings or {}),
-        }
-        lines = (ROOT / "integrations/powerdns/meshd.conf").read_text().splitlines()
-        if changed.get("launch", "remote") != "remote":
-            # Another backend does not know the settings of this one.
-            lines = [line for line in lines if not line.startswith(("remote-", "launch"))]
-            del changed["remote-connection-string"]
-        (config / "pdns.conf").write_text("\n".join(lines) + "\n")
-        options = [f"--{name}={value}" for name, value in changed.items()]
-        super().__init__("powerdns", [program, *options], folder)
-
-    def is_ready(self) -> bool:
-        """True if it listens."""
-        if not self.is_running:
-            raise RuntimeError(f"PowerDNS ended: {self.tail()}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def start_ready(self) -> None:
-        """Start it and wait until it is ready."""
-        self.start()
-        wait_until("PowerDNS is ready", self.is_ready)
