@@ -51,6 +51,9 @@ services:
   apex:
     name: api.myservice.com
     ports: {{http: 80/tcp}}
+  cold:
+    name: "*.cold.mesh.internal"
+    ports: {{http: 80/tcp}}
   many:
     name: many.mesh.internal
     ports: {{http: 80/tcp}}
@@ -64,5 +67,7 @@ instances:
   coarse-ap: {{service: coarse, version: 1.0.0, pop: ap, address: 192.0.2.23}}
   apex-eu: {{service: apex, version: 1.0.0, pop: eu, address: 192.0.2.31}}
   apex-us: {{service: apex, version: 1.0.0, pop: us, address: 192.0.2.32}}
+  cold-eu: {{service: cold, version: 1.0.0, pop: eu, address: 192.0.2.41}}
+  cold-us: {{service: cold, version: 1.0.0, pop: us, address: 192.0.2.42}}
 {MANY}
 """
