@@ -1,51 +1,75 @@
-"""The tests of test_clients.py can see a wrong PowerDNS: each unsafe setting turns up."""
+"""The kit can see a wrong server: each unsafe setting makes it complain (K11)."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
+import dns.message
 import pytest
 
-from tests.integration.conftest import need_powerdns
-from tests.servers.fronts import PowerDns
-from tests.servers.processes import Meshd
-from tests.servers.queries import Asker, addresses
+from tests.integration.judge import ASKERS, Expected, complaints, expected_of, storm
+from tests.integration.mutants import MUTANTS
+from tests.integration.ways import Way, Ways, forward
+from tests.servers.between import SlowUdp
+from tests.servers.fronts import PowerDns, unbound_subnetcache
+from tests.servers.install import find
+from tests.servers.queries import addresses
 
 pytestmark = pytest.mark.integration
 
 
-@contextmanager
-def mutated(meshd: Meshd, folder: Path, settings: Mapping[str, str]) -> Iterator[int]:
-    need_powerdns()
-    server = PowerDns(folder, meshd.bridge, settings)
+@pytest.fixture(scope="module")
+def expected(ways: Ways) -> Expected:
+    """What each asker should get."""
+    return expected_of(ways.meshd)
+
+
+@pytest.mark.parametrize("name", list(MUTANTS))
+def test_an_unsafe_setting_is_seen(ways: Ways, expected: Expected, folder: Path, name: str) -> None:
+    mutant = MUTANTS[name]
+    for program in mutant.programs:
+        if not find(program):
+            pytest.skip(f"{program} is not installed here")
+    front = mutant.make(ways, folder)
     try:
-        server.start_ready()
-        yield server.port
+        front.start_ready()
+        assert complaints(front.port, expected) != []
     finally:
-        server.stop()
+        front.stop()
 
 
-def orders(port: int, asker: Asker) -> set[tuple[str, ...]]:
-    return {tuple(addresses(asker.ask(port, "api.mesh.internal"))) for _ in range(20)}
-
-
-def test_shuffling_is_seen(meshd: Meshd, folder: Path) -> None:
-    with mutated(meshd, folder, {"no-shuffle": "no"}) as port:
-        assert len(orders(port, Asker("127.0.1.9"))) > 1
-
-
-def test_ignored_ecs_is_seen(meshd: Meshd, folder: Path) -> None:
-    with mutated(meshd, folder, {"edns-subnet-processing": "no"}) as port:
-        by_source = orders(port, Asker("127.0.1.9"))
-        assert orders(port, Asker("127.0.1.9", "10.2.2.0/24")) == by_source
-        assert all(address.startswith("10.1.") for order in by_source for address in order)
-
-
-def test_scoped_rows_survive_even_unsafe_caches(meshd: Meshd, folder: Path) -> None:
+@pytest.mark.parametrize("way", ["powerdns"], indirect=True)
+def test_scoped_rows_survive_even_unsafe_caches(
+    way: Way, ways: Ways, expected: Expected, folder: Path
+) -> None:
     """With scopeMask on every row, not even the caches' defaults give one client's to another."""
     settings = {"cache-ttl": "20", "query-cache-ttl": "20", "consistent-backends": "yes"}
-    with mutated(meshd, folder, settings) as port:
-        for _ in range(3):
-            eu, us = (orders(port, Asker(source)) for source in ("127.0.1.9", "127.0.2.9"))
-            assert all(address.startswith("10.1.") for order in eu for address in order)
-            assert all(address.startswith("10.2.") for order in us for address in order)
+    front = PowerDns(folder, ways.meshd.bridge, settings)
+    try:
+        front.start_ready()
+        assert complaints(front.port, expected) == []
+    finally:
+        front.stop()
+
+
+@pytest.mark.parametrize("way", ["unbound subnetcache"], indirect=True)
+def test_a_slow_meshd_brings_nobody_together(
+    way: Way, ways: Ways, expected: Expected, folder: Path
+) -> None:
+    """K3: while one client's question waits for 150 ms, another's is not added to it."""
+    slow = SlowUdp(ways.meshd.dns_port, 0.15)
+    front = unbound_subnetcache(folder, slow.port, forward(ways.elsewhere.port))
+    pairs = [[("source eu", "A")], [("source us", "A")], [("ecs eu", "A")], [("ecs us", "A")]]
+    try:
+        front.start_ready()
+        assert storm(front.port, expected, pairs) == []
+    finally:
+        front.stop()
+        slow.stop()
+
+
+def test_the_slow_port_is_slow(ways: Ways, expected: Expected) -> None:
+    slow = SlowUdp(ways.meshd.dns_port, 0.15)
+    try:
+        reply: dns.message.Message = ASKERS["source eu"].ask(slow.port, "api.mesh.internal")
+        assert len(addresses(reply)) == 4
+    finally:
+        slow.stop()
