@@ -8,17 +8,15 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from meshd.answerer.state import State
 from meshd.answerer.trust import Trusted
 from meshd.core.errors import Malformed
 from meshd.core.resolve import Answer, Client, Status, aim, decide, scope_of
-from meshd.core.rrsets import Type, additional_of, rrsets_of, soa_of
+from meshd.core.rrsets import rrsets_of
 from meshd.core.snapshot import Snapshot
 from meshd.wire import answers, remote
-from meshd.wire.dns import Rcode
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +151,11 @@ class Bridge:
 
 
 def _make(snapshot: Snapshot, answer: Answer, name: bytes, qtype: int | None) -> _Rows:
-    made = _rows(snapshot, answer, name) if qtype is None else _whole(snapshot, answer, name, qtype)
+    if qtype is None:
+        made = _rows(snapshot, answer, name)
+    else:
+        whole, is_lasting = answers.answer_template(snapshot, answer, name, qtype)
+        made = _Rows(whole, is_lasting=is_lasting)
     is_keyed = answer.choice is not None and answer.choice.is_keyed
     return made._replace(scope=answer.scope, is_keyed=is_keyed, is_static=answer.choice is None)
 
@@ -168,24 +170,6 @@ def _rows(snapshot: Snapshot, answer: Answer, name: bytes) -> _Rows:
     found = remote.row_templates(rrsets_of(snapshot, answer, name), zone)
     found = found or [remote.empty_template(zone, zone.negative_ttl_s)]
     return _Rows(",".join(row for _, row in found), tuple(found))
-
-
-def _whole(snapshot: Snapshot, answer: Answer, name: bytes, qtype: int) -> _Rows:
-    """The answer to a question of one type."""
-    if answer.place is None:
-        return _Rows(answers.template(Rcode.REFUSED))
-    if answer.status is Status.NOT_READY:
-        return _Rows(answers.template(Rcode.SERVFAIL), is_lasting=False)
-    rrsets = rrsets_of(snapshot, answer, name, qtype)
-    if not rrsets:
-        rcode = Rcode.NXDOMAIN if answer.status is Status.NO_NAME else Rcode.NOERROR
-        soa = soa_of(answer.place.zone, snapshot.topology.revision)
-        authority = replace(soa, owner=answer.place.zone_wire)
-        # With the zone's serial in it, it lasts only as long as the revision.
-        return _Rows(answers.template(rcode, authority=(authority,)), is_lasting=False)
-    if qtype == Type.ANY:
-        return _Rows(answers.any_template(min(rrset.ttl for rrset in rrsets)))
-    return _Rows(answers.template(Rcode.NOERROR, rrsets, (), additional_of(answer, rrsets)))
 
 
 class BridgeServer:

@@ -4,6 +4,7 @@ import click
 
 from meshd import __version__
 from meshd.cli.connect import Server
+from meshd.cli.doctor.command import doctor
 from meshd.cli.instance_commands import instance
 from meshd.cli.resolve_commands import explain, resolve
 from meshd.cli.topology_commands import apply, export, get, history, plan
@@ -30,7 +31,7 @@ def main(context: click.Context, server: str, timeout: float) -> None:
     context.obj = Server(server, timeout)
 
 
-for command in (apply, plan, get, export, history, resolve, explain, watch, instance):
+for command in (apply, plan, get, export, history, resolve, explain, doctor, watch, instance):
     main.add_command(command)
 
 

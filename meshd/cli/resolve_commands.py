@@ -15,9 +15,10 @@ _client = click.option("--client", default="", help="Address or prefix; none: th
 @click.command()
 @click.argument("name")
 @_client
+@click.option("--type", "kind", default="", help="Print the DNS records of this type instead.")
 @json_option
 @click.pass_context
-def resolve(context: click.Context, name: str, client: str, as_json: bool) -> None:
+def resolve(context: click.Context, name: str, client: str, kind: str, as_json: bool) -> None:
     """Print the instances that a client is answered, best first.
 
     Exits with 1 if the name is not there.
@@ -26,11 +27,13 @@ def resolve(context: click.Context, name: str, client: str, as_json: bool) -> No
     """
     server: Server = context.obj
     with server.channel() as channel:
-        request = pb.ResolveRequest(name=name, client=client)
+        request = pb.ResolveRequest(name=name, client=client, type=kind)
         stub = resolver_pb2_grpc.ResolverStub(channel)
         found = stub.Resolve(request, timeout=server.timeout_s)
     if as_json:
         print_json(as_dict(found))
+    elif kind:
+        _print_records(found)
     else:
         _print_endpoints(found)
     if found.status != "found":
@@ -48,6 +51,13 @@ def _print_endpoints(found: pb.ResolveResponse) -> None:
     columns = [">place", "instance", "version", "pop", "addresses", ">port", ">tier", "in set"]
     print_table(columns, rows)
     console().print(f"TTL {found.ttl_s} s, scope /{found.scope}, revision {found.revision}")
+
+
+def _print_records(found: pb.ResolveResponse) -> None:
+    console().print(f"{found.rcode}, scope /{found.scope}, revision {found.revision}")
+    for section in ("answer", "authority", "additional"):
+        for record in getattr(found, section):
+            console().print(f"{section:<11} {record}", markup=False)
 
 
 def _yes(value: bool) -> str:

@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ResolveRequest(_message.Message):
-    __slots__ = ("name", "client")
+    __slots__ = ("name", "client", "type")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     name: str
     client: str
-    def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
+    type: str
+    def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("instance", "version", "pop", "addresses", "port", "tier", "weight", "in_set")
@@ -35,18 +37,26 @@ class Endpoint(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., tier: _Optional[int] = ..., weight: _Optional[int] = ..., in_set: _Optional[bool] = ...) -> None: ...
 
 class ResolveResponse(_message.Message):
-    __slots__ = ("status", "endpoints", "ttl_s", "scope", "revision")
+    __slots__ = ("status", "endpoints", "ttl_s", "scope", "revision", "rcode", "answer", "authority", "additional")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     TTL_S_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    RCODE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_FIELD_NUMBER: _ClassVar[int]
     status: str
     endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
     ttl_s: int
     scope: int
     revision: int
-    def __init__(self, status: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., scope: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    rcode: str
+    answer: _containers.RepeatedScalarFieldContainer[str]
+    authority: _containers.RepeatedScalarFieldContainer[str]
+    additional: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, status: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., scope: _Optional[int] = ..., revision: _Optional[int] = ..., rcode: _Optional[str] = ..., answer: _Optional[_Iterable[str]] = ..., authority: _Optional[_Iterable[str]] = ..., additional: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("name", "client")

@@ -12,11 +12,14 @@ subnet decided. rcode 5 means: no zone of ours, ask on as if meshd were not ther
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meshd.core.errors import Malformed
 from meshd.core.names import to_text
-from meshd.core.rrsets import RRset, Type
+from meshd.core.resolve import Answer, Status
+from meshd.core.rrsets import RRset, Type, additional_of, rrsets_of, soa_of
+from meshd.core.snapshot import Snapshot
 from meshd.wire.dns import Rcode
 from meshd.wire.remote import NAME, SCOPE, Lookup, parse_who, present, wire_name
 
@@ -27,6 +30,25 @@ def parse_question(parameters: Mapping[str, Any]) -> tuple[Lookup, int]:
     if not isinstance(qname, str) or not isinstance(qtype, int) or not 0 < qtype < 65536:
         raise Malformed("answer without qname, or without the number of a type")
     return Lookup(qname, wire_name(qname), str(qtype), *parse_who(parameters)), qtype
+
+
+def answer_template(
+    snapshot: Snapshot, answer: Answer, name: bytes, qtype: int
+) -> tuple[str, bool]:
+    """The result for a question of one type, to be filled; True if it outlives the revision."""
+    if answer.place is None:
+        return template(Rcode.REFUSED), True
+    if answer.status is Status.NOT_READY:
+        return template(Rcode.SERVFAIL), False
+    rrsets = rrsets_of(snapshot, answer, name, qtype)
+    if not rrsets:
+        rcode = Rcode.NXDOMAIN if answer.status is Status.NO_NAME else Rcode.NOERROR
+        soa = soa_of(answer.place.zone, snapshot.topology.revision)
+        # It has the zone's serial in it.
+        return template(rcode, authority=(replace(soa, owner=answer.place.zone_wire),)), False
+    if qtype == Type.ANY:
+        return any_template(min(rrset.ttl for rrset in rrsets)), True
+    return template(Rcode.NOERROR, rrsets, (), additional_of(answer, rrsets)), True
 
 
 def template(

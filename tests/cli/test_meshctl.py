@@ -141,6 +141,25 @@ def test_resolve_and_explain(meshd: Meshd) -> None:
     assert meshd.meshctl("explain", NAME, "--client", "10.1.0.300").returncode == 1
 
 
+def test_resolve_prints_records(meshd: Meshd) -> None:
+    """As DNS gives them: the same lines in the same order, and what is said of what is not there."""
+    found = said(meshd, "resolve", NAME, "--client", "10.1.0.7", "--type", "A")
+    listed = [e["addresses"][0] for e in found["endpoints"] if e["in_set"]]
+    assert found["answer"] == [f"{NAME}. {found['ttl_s']} IN A {each}" for each in listed]
+    assert found["rcode"] == "NOERROR"
+    srv = f"_http._tcp.{NAME}"
+    text = done(meshd, "resolve", srv, "--client", "10.1.0.7", "--type", "SRV")
+    assert f"answer      {srv}. {found['ttl_s']} IN SRV 10 " in text
+    assert "additional  api-eu-" in text
+    missing = meshd.meshctl("resolve", "nothing.mesh.internal", "--type", "TYPE28")
+    assert missing.stdout.startswith("NXDOMAIN")
+    assert " IN SOA " in missing.stdout
+    assert missing.returncode == 1
+    wrong = meshd.meshctl("resolve", NAME, "--type", "NONE-SUCH")
+    assert "'NONE-SUCH' is no record type" in wrong.stderr
+    assert wrong.returncode == 1
+
+
 def test_instances_are_overruled(meshd: Meshd) -> None:
     for verb, verdict in (
         ("drain", "draining"),

@@ -111,8 +111,10 @@ MUTANTS = {
     "module stores its answers": Mutant(
         _module(
             {
+                # Unbound stores no answer that calls itself authoritative.
+                "PKT_RA | PKT_AA": "PKT_RA",
                 "qstate.return_rcode = 0\n": "qstate.return_rcode = 0\n"
-                "    storeQueryInCache(qstate, qstate.qinfo, qstate.return_msg.rep, 0)\n"
+                "    storeQueryInCache(qstate, qstate.qinfo, qstate.return_msg.rep, 0)\n",
             }
         ),
         ("unbound",),

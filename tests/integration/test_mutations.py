@@ -8,7 +8,7 @@ import pytest
 from tests.integration.judge import ASKERS, Expected, complaints, expected_of, storm
 from tests.integration.mutants import MUTANTS
 from tests.integration.ways import Way, Ways, forward
-from tests.servers.between import SlowUdp
+from tests.servers.between import UdpBetween
 from tests.servers.fronts import PowerDns, unbound_subnetcache
 from tests.servers.install import find
 from tests.servers.queries import addresses
@@ -55,7 +55,7 @@ def test_a_slow_meshd_brings_nobody_together(
     way: Way, ways: Ways, expected: Expected, folder: Path
 ) -> None:
     """K3: while one client's question waits for 150 ms, another's is not added to it."""
-    slow = SlowUdp(ways.meshd.dns_port, 0.15)
+    slow = UdpBetween(ways.meshd.dns_port, 0.15)
     front = unbound_subnetcache(folder, slow.port, forward(ways.elsewhere.port))
     pairs = [[("source eu", "A")], [("source us", "A")], [("ecs eu", "A")], [("ecs us", "A")]]
     try:
@@ -67,7 +67,7 @@ def test_a_slow_meshd_brings_nobody_together(
 
 
 def test_the_slow_port_is_slow(ways: Ways, expected: Expected) -> None:
-    slow = SlowUdp(ways.meshd.dns_port, 0.15)
+    slow = UdpBetween(ways.meshd.dns_port, 0.15)
     try:
         reply: dns.message.Message = ASKERS["source eu"].ask(slow.port, "api.mesh.internal")
         assert len(addresses(reply)) == 4

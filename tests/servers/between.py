@@ -50,12 +50,15 @@ class LineRewriter:
         os.unlink(self.path)
 
 
-class SlowUdp:
-    """A UDP port that hands datagrams to another and back, each reply late by some time."""
+class UdpBetween:
+    """A UDP port that hands datagrams to another and back, each reply late, or rewritten."""
 
-    def __init__(self, to: int, delay_s: float) -> None:
+    def __init__(
+        self, to: int, delay_s: float = 0.0, rewrite: Callable[[bytes], bytes] = bytes
+    ) -> None:
         self._to = ("127.0.0.1", to)
         self._delay_s = delay_s
+        self._rewrite = rewrite
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -80,7 +83,8 @@ class SlowUdp:
                         selector.register(made, selectors.EVENT_READ)
                     else:
                         due = time.monotonic() + self._delay_s
-                        waiting.append((due, source.recv(4096), behind.pop(source)))
+                        data = self._rewrite(source.recv(4096))
+                        waiting.append((due, data, behind.pop(source)))
                         selector.unregister(source)
                         source.close()
                 now = time.monotonic()

@@ -1,7 +1,11 @@
 """The Resolver service: what DNS would answer, in full, and why."""
 
+import json
 from typing import Any
 
+from dns.rdatatype import RdataType, UnknownRdatatype
+
+from meshd.core.errors import Invalid
 from meshd.core.explain import Explanation, Line, explain
 from meshd.core.model import dns_name
 from meshd.core.names import to_wire
@@ -11,6 +15,8 @@ from meshd.daemon.rpc.status import unary
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 from meshd.v1 import resolver_pb2_grpc
+from meshd.wire import answers
+from meshd.wire.dns import Rcode
 
 
 class Resolver(resolver_pb2_grpc.ResolverServicer):
@@ -22,7 +28,8 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
     @unary
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: N802
         snapshot = self._state.snapshot
-        answer = resolve(snapshot, to_wire(dns_name(request.name)), _client(request.client))
+        name = to_wire(dns_name(request.name))
+        answer = resolve(snapshot, name, _client(request.client))
         made = pb.ResolveResponse(
             status=answer.status, scope=answer.scope, revision=snapshot.topology.revision
         )
@@ -32,6 +39,9 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             for ranked in answer.choice.ranked:
                 in_set = ranked.member.instance.name in chosen
                 made.endpoints.append(_endpoint(answer, ranked, in_set))
+        if request.type:
+            whole, _ = answers.answer_template(snapshot, answer, name, _type(request.type))
+            _fill_records(made, answers.fill(whole, dns_name(request.name), answer.scope))
         return made
 
     @unary
@@ -57,6 +67,21 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
 
 def _client(text: str) -> Client | None:
     return Client.parse(text) if text else None
+
+
+def _type(text: str) -> int:
+    try:
+        return int(RdataType.from_text(text))
+    except (UnknownRdatatype, ValueError):
+        raise Invalid(f"{text!r} is no record type") from None
+
+
+def _fill_records(made: pb.ResolveResponse, whole: str) -> None:
+    found = json.loads(whole)
+    made.rcode = Rcode(found["rcode"]).name
+    made.answer.extend(found["answer"])
+    made.authority.extend(found["authority"])
+    made.additional.extend(found["additional"])
 
 
 def _endpoint(answer: Answer, ranked: Ranked, in_set: bool) -> pb.Endpoint:

@@ -1,0 +1,1 @@
+"""`meshctl doctor`: what a DNS server makes of meshd's answers, and which setting mends it."""
