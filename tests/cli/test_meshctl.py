@@ -142,7 +142,7 @@ def test_resolve_and_explain(meshd: Meshd) -> None:
 
 
 def test_resolve_prints_records(meshd: Meshd) -> None:
-    """As DNS gives them: the same lines in the same order, and what is said of what is not there."""
+    """As DNS gives them, in the same order; and what is said of what is not there."""
     found = said(meshd, "resolve", NAME, "--client", "10.1.0.7", "--type", "A")
     listed = [e["addresses"][0] for e in found["endpoints"] if e["in_set"]]
     assert found["answer"] == [f"{NAME}. {found['ttl_s']} IN A {each}" for each in listed]
