@@ -10,6 +10,7 @@ is told stands in a TOML file of the same name beside it; README.md has the Unbo
 import json
 import os
 import socket
+import string
 import struct
 import threading
 import time
@@ -22,6 +23,7 @@ _FAILURES = 3
 _PAUSE_S = 1.0
 _MAX_REPLY = 1 << 20
 _CLASS_IN = 1
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-_*")
 _ECS = 8
 _REFUSED = 5
 # sec_status_insecure: with 0 (unchecked), a validator in module-config makes it SERVFAIL.
@@ -232,14 +234,15 @@ def operate(id, event, qstate, qdata):
         qstate.ext_state[id] = MODULE_ERROR
         return True
     question = qstate.qinfo
-    if question.qclass != _CLASS_IN or not _mesh.holds(question.qname_str):
+    name = _name(question)
+    if question.qclass != _CLASS_IN or not _mesh.holds(name):
         qstate.ext_state[id] = MODULE_WAIT_MODULE
         return True
     try:
-        answered = _answer(qstate)
+        answered = _answer(qstate, name)
     except Exception as error:  # noqa: BLE001 - an error here must not become Unbound's
         if not isinstance(error, OSError):
-            log_err(f"meshd: {question.qname_str}: {type(error).__name__}: {error}")
+            log_err(f"meshd: {name}: {type(error).__name__}: {error}")
         _keep_out_of_caches(qstate)
         qstate.return_rcode = RCODE_SERVFAIL
         answered = True
@@ -247,21 +250,38 @@ def operate(id, event, qstate, qdata):
     return True
 
 
-def _answer(qstate):
+def _name(question):
+    """The name asked for, in presentation form (RFC 1035 5.1)."""
+    name = question.qname_str
+    # Unbound writes ? for whatever is no letter, digit, '-', '_' or '*': only the wire form knows.
+    return name if "?" not in name else _presented(question.qname)
+
+
+def _presented(wire):
+    labels = []
+    at = 0
+    while wire[at]:
+        label = wire[at + 1 : at + 1 + wire[at]]
+        labels.append("".join(chr(b) if chr(b) in _PLAIN else f"\\{b:03d}" for b in label))
+        at += 1 + wire[at]
+    return ".".join(labels) + "."
+
+
+def _answer(qstate, name):
     """Answer as meshd says; False if the name is in no zone of meshd's."""
     question = qstate.qinfo
     subnet = _subnet(qstate)
     replies = qstate.mesh_info.reply_list
     # Without a reply list it is Unbound's own question (prefetch, another module): no client.
     remote = replies.query_reply.addr if replies else "0.0.0.0"
-    request = {"qname": question.qname_str, "qtype": question.qtype, "remote": remote}
+    request = {"qname": name, "qtype": question.qtype, "remote": remote}
     if subnet is not None:
         request["real-remote"] = _prefix(subnet)
     found = _mesh.ask(request)
     rcode = found["rcode"]
     if rcode == _REFUSED:
         return False
-    message = DNSMessage(question.qname_str, question.qtype, RR_CLASS_IN, PKT_QR | PKT_RA | PKT_AA)
+    message = DNSMessage(name, question.qtype, RR_CLASS_IN, PKT_QR | PKT_RA | PKT_AA)
     message.answer = found["answer"]
     message.authority = found["authority"]
     message.additional = found["additional"]

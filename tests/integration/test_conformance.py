@@ -18,6 +18,7 @@ import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.query
 import dns.rcode
@@ -380,6 +381,27 @@ def test_header_and_question(way: Way) -> None:
             assert bool(message.flags & dns.flags.RD) == recurse
             assert message.flags & (dns.flags.RA if way.is_resolver else dns.flags.AA)
             assert str(message.answer[0].name).rstrip(".") == cased
+
+
+ODD_LABELS = (b"a b", b"x.y", b'q"t', b"back\\s", b"\0\xff\7", b"it's", b"?", b"\xc3\xbc", b"a@b")
+
+
+@each_way(
+    {
+        (
+            "powerdns",
+            "unbound, powerdns",
+            "dnsdist, powerdns",
+        ): "PowerDNS answers SERVFAIL to some without asking meshd"
+    }
+)
+def test_labels_of_any_octets(way: Way) -> None:
+    """C1: a label may hold any octet (RFC 2181 11)."""
+    for label in ODD_LABELS:
+        name = dns.name.Name((label, b"apps", b"mesh", b"internal", b""))
+        reply = exchange(way, dns.message.make_query(name, "A", use_edns=0))
+        assert addresses(reply) == ["192.0.2.8"], label
+        assert reply.answer[0].name == name
 
 
 @each_way()
