@@ -12,13 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import core_bench, peers
+from tests.bench import core_bench, fronts_bench, peers
+from tests.bench.fronts_bench import SOURCES
 from tests.bench.load import Generator
 from tests.bench.measure import Row, Target, compare
 from tests.bench.workload import Workload
 from tests.servers.install import find
-
-SOURCES = ("127.0.0.1", "127.0.1.1", "127.0.2.1", "127.0.3.1")
 
 
 def dns_rows(seconds: float, folder: Path) -> list[Row]:
@@ -81,6 +80,8 @@ def powerdns_rows(seconds: float, folder: Path) -> list[Row]:
 BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "dns": dns_rows,
     "powerdns": powerdns_rows,
+    "unbound": fronts_bench.unbound_rows,
+    "dnsdist": fronts_bench.dnsdist_rows,
     "ranges": lambda seconds, folder: core_bench.ranges_rows(),
     "rank": lambda seconds, folder: core_bench.rank_rows(),
     "scale": lambda seconds, folder: core_bench.scale_rows(),

@@ -1,4 +1,5 @@
-/* A responder of PowerDNS's remote protocol that says always the same: the ceiling for a backend.
+/* A responder that says always the same, in PowerDNS's remote protocol and to meshd's own method
+ * `answer`: the ceiling for what stands behind a bridge.
  *
  *   constant SOCKET
  *
@@ -41,6 +42,18 @@ static int rows(char *out, const char *name, const char *qtype) {
     return n;
 }
 
+static int whole(char *out, const char *name, const char *qtype) {
+    int n, is_there = !strncasecmp(name, "svc", 3);
+    n = sprintf(out, "{\"result\":{\"rcode\":%d,\"scope\":24,\"answer\":[", is_there ? 0 : 3);
+    if (is_there && atoi(qtype) == 1) {
+        for (int i = 1; i <= 4; i++)
+            n += sprintf(out + n, "%s\"%s 60 IN A 172.16.0.%d\"", i > 1 ? "," : "", name, i);
+        return n + sprintf(out + n, "],\"authority\":[],\"additional\":[]}}\n");
+    }
+    return n + sprintf(out + n, "],\"authority\":[\"" ZONE " 5 IN SOA ns1." ZONE " h." ZONE
+                       " 1 3600 600 86400 5\"],\"additional\":[]}}\n");
+}
+
 static void *serve(void *arg) {
     int fd = (int)(long)arg;
     char line[65536], name[512], qtype[32], method[64];
@@ -61,6 +74,8 @@ static void *serve(void *arg) {
                 n = sprintf(reply, "{\"result\":[");
                 n += rows(reply + n, name, qtype);
                 n += sprintf(reply + n, "]}\n");
+            } else if (!strcmp(method, "answer")) {
+                n = whole(reply, name, qtype);
             } else if (!strcmp(method, "getAllDomains")) {
                 n = sprintf(reply, "{\"result\":[{\"id\":1,\"zone\":\"" ZONE "\",\"kind\":\"native\",\"serial\":1}]}\n");
             } else if (!strcmp(method, "getAllDomainMetadata")) {

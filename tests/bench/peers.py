@@ -27,8 +27,8 @@ def answers(port: int) -> bool:
 
 
 def start_meshd(load: Workload, folder: Path) -> Meshd:
-    """meshd with one answerer and the workload's topology."""
-    meshd = Meshd(folder, 1)
+    """meshd with one answerer, a table, and the workload's topology."""
+    meshd = Meshd(folder, 1, "--table", str(folder / "data" / "answers"))
     try:
         meshd.start_ready()
         meshd.apply(document(load), timeout_s=300)

@@ -20,6 +20,10 @@ class Workload:
     services: int = 1000
     ranges: int = 100_000
     packets: int = 20_000
+    # Of 100 queries: A, AAAA, and those for names that are not there.
+    kinds: tuple[int, int, int] = (70, 20, 10)
+    # Share of queries with a client subnet.
+    ecs: float = 0.6
 
     def prefix(self, number: int) -> IPv4Address:
         """The network address of a range: 10.0.0.0/24, 10.0.1.0/24, ..."""
@@ -35,18 +39,18 @@ class Workload:
         return IPv4Address((172 << 24) + (16 << 16) + service * 16 + place)
 
     def queries(self) -> list[bytes]:
-        """Packets in a fixed mix: 70 % A, 20 % AAAA, 10 % for names that are not there."""
+        """Packets in a fixed mix."""
         draw = random.Random(1)
         return [self._query(draw, number) for number in range(self.packets)]
 
     def _query(self, draw: random.Random, number: int) -> bytes:
-        kind = draw.choices(("A", "AAAA", "none"), (70, 20, 10))[0]
+        kind = draw.choices(("A", "AAAA", "none"), self.kinds)[0]
         name = f"svc{draw.randrange(self.services)}.{ZONE}"
         if kind == "none":
             name = f"no{draw.randrange(100_000)}.{ZONE}"
         cased = "".join(c.upper() if draw.random() < 0.5 else c for c in name)
         options: list[dns.edns.Option] = []
-        if draw.random() < 0.6:
+        if draw.random() < self.ecs:
             length = draw.choice((24, 32))
             host = draw.randrange(1, 255) if length == 32 else 0
             client = self.prefix(draw.randrange(self.ranges)) + host
