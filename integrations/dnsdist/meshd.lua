@@ -14,7 +14,8 @@
 
 -- Runs in every thread, each with a Lua state of its own; reads what meshd/answerer/table.py
 -- writes and describes. It returns None, so that the query is forwarded, whenever it has doubts.
--- It is a format (the path goes in), so it holds no other percent sign.
+-- It is a format (the path goes in), so it holds no other percent sign. What has a loop is kept
+-- apart from what has none: LuaJIT interprets a function up to its first loop, several times slower.
 local reader = [==[
 local PATH = %q
 local ffi, bit = require("ffi"), require("bit")
@@ -28,23 +29,42 @@ pcall(ffi.cdef, "void *mmap(void *, size_t, int, int, int, long);")
 pcall(ffi.cdef, "int munmap(void *, size_t);")
 pcall(ffi.cdef, "long lseek(int, long, int);")
 pcall(ffi.cdef, "int clock_gettime(int, struct meshd_time *);")
+pcall(ffi.cdef, "int memcmp(const void *, const void *, size_t);")
 local C = ffi.C
+local octets, halfs, fulls, longs = ffi.typeof("const uint8_t *"), ffi.typeof("const uint16_t *"),
+  ffi.typeof("const uint32_t *"), ffi.typeof("const uint64_t *")
 
 local MAGIC, STALE_MS, RETRY_MS, PROBES = "meshdtb1", 1500, 1000, 8
 local MAX_UDP, PLAIN_UDP = 1232, 512
 
-local crcs = ffi.new("uint32_t[256]")
+-- CRC-32, four octets at a time: crcs[k * 256 + n] is n followed by k octets of 0.
+local crcs = ffi.new("int32_t[1024]")
 for n = 0, 255 do
   local c = n
   for _ = 1, 8 do
     c = band(c, 1) == 1 and bxor(rshift(c, 1), 0xEDB88320) or rshift(c, 1)
   end
-  crcs[n] = c
+  crcs[n] = bit.tobit(c)
+end
+for n = 256, 1023 do
+  local c = crcs[n - 256]
+  crcs[n] = bxor(rshift(c, 8), crcs[band(c, 0xFF)])
+end
+
+local function crc_octet(crc, octet)
+  return bxor(crcs[band(bxor(crc, octet), 0xFF)], rshift(crc, 8))
 end
 
 local function crc32(crc, bytes, from, to)
+  for at = from, to - 1 do crc = crc_octet(crc, bytes[at]) end
+  return crc
+end
+
+local function crc_fulls(crc, words, from, to)
   for at = from, to - 1 do
-    crc = bxor(crcs[band(bxor(crc, bytes[at]), 0xFF)], rshift(crc, 8))
+    local x = bxor(crc, words[at])
+    crc = bxor(crcs[768 + band(x, 0xFF)], crcs[512 + band(rshift(x, 8), 0xFF)],
+      crcs[256 + band(rshift(x, 16), 0xFF)], crcs[rshift(x, 24)])
   end
   return crc
 end
@@ -72,8 +92,7 @@ local function map(now)
   local found = size > 64 and C.mmap(nil, size, 1, 1, fd, 0) or nil
   C.close(fd)
   if found == nil or ffi.cast("intptr_t", found) == -1 then return end
-  base = ffi.cast("const uint8_t *", found)
-  words = ffi.cast("const uint32_t *", found)
+  base, words = ffi.cast(octets, found), ffi.cast(fulls, found)
   if ffi.string(base, 8) ~= MAGIC then unmap() return end
   slots = words[2]
   slots_at = 16 + words[3]
@@ -82,103 +101,119 @@ end
 -- Is there a table, and does somebody keep it current?
 local function is_current()
   local now = now_ms()
-  if base ~= nil and now - tonumber(ffi.cast("const uint64_t *", base + 16)[0]) < STALE_MS then
+  if base ~= nil and now - tonumber(ffi.cast(longs, base + 16)[0]) < STALE_MS then
     return true
   end
   if now >= next_try then map(now) end
-  return base ~= nil and now - tonumber(ffi.cast("const uint64_t *", base + 16)[0]) < STALE_MS
+  return base ~= nil and now - tonumber(ffi.cast(longs, base + 16)[0]) < STALE_MS
 end
 
 local key = ffi.new("uint8_t[300]")
-local entry = ffi.new("uint8_t[2048]")
-local halves = ffi.cast("const uint16_t *", entry)
-local numbers = ffi.cast("const uint32_t *", entry)
+local entry = ffi.new("uint8_t[2056]")
+local halves, numbers = ffi.cast(halfs, entry), ffi.cast(fulls, entry)
 local out = ffi.new("uint8_t[4096]")
+
+-- Copies what is at an offset; its size if it stands under the key and still counts, else 0.
+local function copied(offset, length)
+  local there = base + offset
+  local bytes = ffi.cast(halfs, there)[2]
+  if bytes < 28 + length or bytes > 2048 or offset + bytes > size then return 0 end
+  ffi.copy(entry, there, bytes)
+  if halves[2] ~= bytes or halves[3] ~= length or C.memcmp(entry + 28, key, length) ~= 0
+      or numbers[2] >= words[3] or words[16 + numbers[2]] ~= numbers[3] then
+    return 0
+  end
+  return bytes
+end
+
+local function is_whole(bytes)
+  local whole = rshift(bytes, 2)
+  local crc = crc32(crc_fulls(-1, numbers, 1, whole), entry, whole * 4, bytes)
+  return numbers[0] == band(bxor(crc, -1), 0x7FFFFFFF) + (crc >= 0 and 0x80000000 or 0)
+end
 
 -- A copy of the entry under the key, if there is one that is whole and still counts.
 local function find(length, crc)
   local hash = bxor(crc, -1)
   for probe = 0, PROBES - 1 do
-    local offset = tonumber(words[slots_at + band(hash + probe, slots - 1)]) * 8
-    if offset == 0 then return false end
-    if offset + 28 > size then return false end
-    local there = base + offset
-    local bytes = ffi.cast("const uint16_t *", there)[2]
-    if ffi.cast("const uint16_t *", there)[3] == length and bytes >= 28 + length
-        and bytes <= 2048 and offset + bytes <= size then
-      ffi.copy(entry, there, bytes)
-      local is_ours = halves[2] == bytes and halves[3] == length
-      for at = 0, length - 1 do
-        if entry[28 + at] ~= key[at] then is_ours = false break end
-      end
-      if is_ours then
-        return numbers[2] < words[3] and words[16 + numbers[2]] == numbers[3]
-          and bit.tobit(numbers[0]) == bxor(crc32(-1, entry, 4, bytes), -1)
-      end
-    end
+    local offset = words[slots_at + band(hash + probe, slots - 1)] * 8
+    if offset == 0 or offset + 28 > size then return false end
+    local bytes = copied(offset, length)
+    if bytes ~= 0 then return is_whole(bytes) end
   end
   return false
 end
 
--- The end of the question, if the packet is a plain query, its name in lower case in `key`.
-local function question(packet, length)
-  -- One question, nothing else but an OPT; opcode 0, not a response.
-  if length < 17 or band(packet[2], 0xF8) ~= 0 or packet[4] ~= 0 or packet[5] ~= 1
-      or packet[6] + packet[7] + packet[8] + packet[9] + packet[10] ~= 0 or packet[11] > 1 then
-    return nil
-  end
-  local at = 12
-  while true do
-    local label = packet[at]
-    if label > 63 or at + label + 5 > length or at + label > 266 then return nil end
-    key[at - 12] = label
-    at = at + 1
-    if label == 0 then break end
-    for inner = at, at + label - 1 do
-      local char = packet[inner]
-      key[inner - 12] = (char >= 65 and char <= 90) and char + 32 or char
-    end
-    at = at + label
-  end
-  for more = 0, 3 do key[at - 12 + more] = packet[at + more] end
-  return at + 4
+-- One question, nothing else but an OPT; opcode 0, not a response.
+local function is_plain(packet, length)
+  return length >= 17 and band(packet[2], 0xF8) == 0 and packet[4] == 0 and packet[5] == 1
+    and packet[6] + packet[7] + packet[8] + packet[9] + packet[10] == 0 and packet[11] <= 1
 end
 
--- The UDP size that the OPT record at `at` allows, and its DO bit; nil if meshd should look at it.
-local function edns(packet, at, length)
-  if at + 11 > length or packet[at] ~= 0 or packet[at + 1] ~= 0 or packet[at + 2] ~= 41
-      or packet[at + 5] ~= 0 or packet[at + 6] ~= 0 or band(packet[at + 7], 0x7F) ~= 0
-      or packet[at + 8] ~= 0 or at + 11 + packet[at + 9] * 256 + packet[at + 10] ~= length then
-    return nil
+-- The end of the question, its name in lower case in `key`, and the CRC of that; or nil.
+local function question(packet, length)
+  local left, crc, last = 0, -1, math.min(length - 5, 267)
+  for at = 12, last do
+    local char = packet[at]
+    if left > 0 then
+      left = left - 1
+      if char >= 65 and char <= 90 then char = char + 32 end
+    elseif char == 0 then
+      ffi.copy(key + at - 12, packet + at, 5)
+      return at + 5, crc32(crc, key, at - 12, at - 7)
+    elseif char > 63 then
+      return nil
+    else
+      left = char
+    end
+    key[at - 12] = char
+    crc = crc_octet(crc, char)
   end
-  local option = at + 11
-  while option + 4 <= length do
-    -- A client subnet: who asks is not for whom.
-    if packet[option] == 0 and packet[option + 1] == 8 then return nil end
-    option = option + 4 + packet[option + 2] * 256 + packet[option + 3]
+  return nil
+end
+
+-- Is there at `at` an OPT record of version 0, with no flag but DO, that ends the packet?
+local function is_opt(packet, at, length)
+  return at + 11 <= length and packet[at] == 0 and packet[at + 1] == 0 and packet[at + 2] == 41
+    and packet[at + 5] == 0 and packet[at + 6] == 0 and band(packet[at + 7], 0x7F) == 0
+    and packet[at + 8] == 0 and at + 11 + packet[at + 9] * 256 + packet[at + 10] == length
+end
+
+-- Do the options end where the packet ends, and is none a client subnet (for whom is not who)?
+local function without_subnet(packet, at, length)
+  while at + 4 <= length do
+    if packet[at] == 0 and packet[at + 1] == 8 then return false end
+    at = at + 4 + packet[at + 2] * 256 + packet[at + 3]
   end
-  if option ~= length then return nil end
-  local wanted = packet[at + 3] * 256 + packet[at + 4]
-  return math.max(PLAIN_UDP, math.min(wanted, MAX_UDP)), packet[at + 7]
+  return at == length
+end
+
+-- The UDP size that an OPT record allows.
+local function room(packet, at)
+  return math.max(PLAIN_UDP, math.min(packet[at + 3] * 256 + packet[at + 4], MAX_UDP))
 end
 
 local address, address_size = ffi.new("const void *[1]"), ffi.new("size_t[1]")
 
--- Looks for the client's prefix, longest first; any that is there holds for it.
-local function look_up(dq, length)
+-- The client's address: its octets and how many (4 for ::ffff:0:0/96).
+local function client(dq)
   C.dnsdist_ffi_dnsquestion_get_remoteaddr(dq, address, address_size)
-  local bytes = ffi.cast("const uint8_t *", address[0])
-  local width = tonumber(address_size[0])
-  if width == 16 and band(bytes[10], bytes[11]) == 0xFF then
-    local mapped = true
-    for at = 0, 9 do mapped = mapped and bytes[at] == 0 end
-    if mapped then bytes, width = bytes + 12, 4 end
+  local bytes, width = ffi.cast(octets, address[0]), tonumber(address_size[0])
+  if width == 16 and bytes[10] == 0xFF and bytes[11] == 0xFF then
+    local high = ffi.cast(longs, bytes)[0]
+    if high == 0 and bytes[8] == 0 and bytes[9] == 0 then return bytes + 12, 4 end
   end
-  local used = ffi.cast("const uint16_t *", base)[width == 4 and 12 or 13]
+  return bytes, width
+end
+
+-- Looks for the client's prefix, longest first; any that is there holds for it.
+local function look_up(dq, length, crc)
+  local bytes, width = client(dq)
+  local used = ffi.cast(halfs, base)[width == 4 and 12 or 13]
   local step, most = width == 4 and 1 or 2, width == 4 and 4 or 8
   key[length] = width == 4 and 4 or 6
-  local crc = crc32(-1, key, 0, length + 1)
-  for at = 0, width - 1 do key[length + 2 + at] = bytes[at] end
+  ffi.copy(key + length + 2, bytes, width)
+  crc = crc_octet(crc, key[length])
   for n = most, 0, -1 do
     if band(used, lshift(1, n)) ~= 0 then
       key[length + 1] = n
@@ -189,27 +224,11 @@ local function look_up(dq, length)
   return nil
 end
 
-return function(dq)
-  if not is_current() then return DNSAction.None end
-  local packet = ffi.cast("uint8_t *", C.dnsdist_ffi_dnsquestion_get_header(dq))
-  local length = tonumber(C.dnsdist_ffi_dnsquestion_get_len(dq))
-  local stop = question(packet, length)
-  if stop == nil then return DNSAction.None end
-  local limit, dnssec = PLAIN_UDP, nil
-  if packet[11] == 1 then
-    limit, dnssec = edns(packet, stop, length)
-    if limit == nil then return DNSAction.None end
-  elseif stop ~= length then
-    return DNSAction.None
-  end
-  if C.dnsdist_ffi_dnsquestion_get_tcp(dq) then limit = 4096 end
-
-  local key_length = look_up(dq, stop - 12)
-  if key_length == nil then return DNSAction.None end
+-- Puts the entry's reply where the query is; None if it would not fit.
+local function reply(dq, packet, stop, key_length, limit, dnssec)
   local tail = halves[2] - 28 - key_length
   local total = stop + tail + (dnssec and 11 or 0)
   if total > limit then return DNSAction.None end
-
   ffi.copy(out, packet, stop)
   -- RD as asked; CD too, as RFC 4035 3.1.6 wants it.
   out[2] = entry[16] + band(packet[2], 1)
@@ -227,6 +246,36 @@ return function(dq)
   ffi.copy(C.dnsdist_ffi_dnsquestion_get_header(dq), out, total)
   return DNSAction.HeaderModify
 end
+
+local function packet_of(dq)
+  return ffi.cast(octets, C.dnsdist_ffi_dnsquestion_get_header(dq)),
+    tonumber(C.dnsdist_ffi_dnsquestion_get_len(dq))
+end
+
+local function respond(dq)
+  if not is_current() then return DNSAction.None end
+  local packet, length = packet_of(dq)
+  if not is_plain(packet, length) then return DNSAction.None end
+  local stop, crc = question(packet, length)
+  if stop == nil then return DNSAction.None end
+  local limit, dnssec = PLAIN_UDP, nil
+  if packet[11] == 1 then
+    if not is_opt(packet, stop, length) then return DNSAction.None end
+    if length > stop + 11 and not without_subnet(packet, stop + 11, length) then
+      return DNSAction.None
+    end
+    limit, dnssec = room(packet, stop), packet[stop + 7]
+  elseif stop ~= length then
+    return DNSAction.None
+  end
+  if C.dnsdist_ffi_dnsquestion_get_tcp(dq) then limit = 4096 end
+  local key_length = look_up(dq, stop - 12, crc)
+  if key_length == nil then return DNSAction.None end
+  return reply(dq, packet, stop, key_length, limit, dnssec)
+end
+
+-- The compiler cannot take a light userdata for a pointer; cast here, all behind is compiled.
+return function(dq) return respond(ffi.cast("dnsdist_ffi_dnsquestion_t *", dq)) end
 ]==]
 
 local known = {zones = "table", servers = "table", table = "string", pool = "string"}

@@ -97,11 +97,17 @@ class Replier:
         except Malformed:
             # For whom this was, nobody knows.
             return None
-        source = proxy._replace(is_proxy=False) if client is None else self.source_behind(client)
-        if self._table is None or client is None:
-            return self.reply_udp(data[size:], source)
-        # Not in the table, or the proxy would not have asked.
-        return self._reply(data[size:], source, None, self._table)
+        query = data[size:]
+        if client is None:
+            return self.reply_udp(query, proxy._replace(is_proxy=False))
+        source = self.source_behind(client)
+        if self._table is not None:
+            question = _question(query)
+            if not self._table.holds(question, source.key):
+                # The slow way, once, so that the proxy need not ask the next time.
+                self._table.note(question, source.key)
+                return self._reply(query, source, None, self._table)
+        return self.reply_udp(query, source)
 
     def reply_tcp(self, data: bytes, source: Source) -> bytes | None:
         """The reply to one message of a TCP connection, or None where silence is due."""
@@ -171,6 +177,13 @@ class Replier:
         scope = Scope(choice.is_keyed and not spot.is_fixed, not spot.is_fixed)
         slot_key = query.name + query.question[-4:]
         self._remembered.keep(slot_key, view, key, Reply.of(body, scope), lasting)
+
+
+def _question(query: bytes) -> bytes:
+    """The bytes of the question, its name in lower case; of a cut packet, something."""
+    end = query.find(0, 12) + 1
+    # Not the type: HTTPS is 65, as `A` is.
+    return query[12:end].lower() + query[end : end + 4]
 
 
 def _publish(table: Table, answer: Answer, query: Query, client: Client, body: Body) -> None:

@@ -35,6 +35,7 @@ GROUPS = 1 << 16
 PROBES = 8
 # Readers copy no more.
 MAX_ENTRY = 2048
+_MAX_PUT = 200_000
 # A reader that sees an older beat asks the listener.
 BEAT_S = 0.25
 
@@ -64,6 +65,8 @@ class Table:
         self._words = memoryview(self._map).cast("I")
         self._groups: dict[str, int] = {}
         self._places: dict[bytes, _Place] = {}
+        # Of what was put since the last change: (question, address), so that it is put once.
+        self._put: set[tuple[bytes, int]] = set()
         self._end = _ENTRIES_AT
         self._lengths = [0, 0]
         self._snapshot: Snapshot | None = None
@@ -76,6 +79,16 @@ class Table:
     def beat(self, now_s: float) -> None:
         """Say that the table is kept current; `now_s` is CLOCK_MONOTONIC."""
         struct.pack_into("<Q", self._map, 16, int(now_s * 1000))
+
+    def holds(self, question: bytes, address: int) -> bool:
+        """True if a client's answer was put after the last change; the name may be in any case."""
+        return (question, address) in self._put
+
+    def note(self, question: bytes, address: int) -> None:
+        """Remember that a client's answer was put, or is none to be put."""
+        if len(self._put) >= _MAX_PUT:
+            self._put.clear()
+        self._put.add((question, address))
 
     def put(self, question: bytes, client: Client, scope: int, service: str, body: Body) -> None:
         """Keep an answer for all clients in the prefix of length `scope` around this one.
@@ -131,13 +144,12 @@ class Table:
         return place
 
     def _free_slot(self, key: bytes) -> int:
-        """An empty slot near the key's hash; if there is none, all begins anew."""
+        """An empty slot near the key's hash; else the first, and who was there goes."""
         first = zlib.crc32(key)
         for step in range(PROBES):
             slot = first + step & SLOTS - 1
             if not self._words[_SLOTS_AT // 4 + slot]:
                 return slot
-        self._clear()
         return first & SLOTS - 1
 
     def _use(self, version: int, length: int) -> None:
@@ -149,10 +161,12 @@ class Table:
     def _clear(self) -> None:
         self._map[_SLOTS_AT:_ENTRIES_AT] = bytes(4 * SLOTS)
         self._places = {}
+        self._put.clear()
         self._end = _ENTRIES_AT
 
     def _renew(self) -> None:
         """End the answers that a swap made doubtful."""
+        self._put.clear()
         before, after = self._snapshot, self._state.snapshot
         self._snapshot = after
         if before is None or after is None:

@@ -119,14 +119,15 @@ def dnsdist_rows(seconds: float, folder: Path) -> list[Row]:
         meshd = peers.start_meshd(load, folder)
         stack.callback(meshd.stop)
         backend = f'newServer{{address="127.0.0.1:{meshd.dns_port}", pool="cached"}}'
+        # By the names, as meshd.lua does.
         cached = f"""
 {backend}
 getPool("cached"):setCache(newPacketCache(100000))
-addAction(AllRule(), PoolAction("cached"))
+addAction({{"{ZONE}"}}, PoolAction("cached"))
 """
         spoof = """
 local held = {newCA("172.16.0.1"), newCA("172.16.0.2"), newCA("172.16.0.3"), newCA("172.16.0.4")}
-addAction(AllRule(), LuaAction(function(dq)
+addAction({"mesh.internal"}, LuaAction(function(dq)
   dq:spoof(held)
   return DNSAction.HeaderModify
 end))
