@@ -33,9 +33,12 @@ pcall(ffi.cdef, "int memcmp(const void *, const void *, size_t);")
 local C = ffi.C
 local octets, halfs, fulls, longs = ffi.typeof("const uint8_t *"), ffi.typeof("const uint16_t *"),
   ffi.typeof("const uint32_t *"), ffi.typeof("const uint64_t *")
+local writable = ffi.typeof("uint8_t *")
 
 local MAGIC, STALE_MS, RETRY_MS, PROBES = "meshdtb1", 1500, 1000, 8
 local MAX_UDP, PLAIN_UDP = 1232, 512
+-- To some milliseconds, and several times quicker than CLOCK_MONOTONIC.
+local MONOTONIC_COARSE = 6
 
 -- CRC-32, four octets at a time: crcs[k * 256 + n] is n followed by k octets of 0.
 local crcs = ffi.new("int32_t[1024]")
@@ -71,7 +74,7 @@ end
 
 local clock = ffi.new("struct meshd_time[1]")
 local function now_ms()
-  C.clock_gettime(1, clock)
+  C.clock_gettime(MONOTONIC_COARSE, clock)
   return tonumber(clock[0].s) * 1000 + tonumber(clock[0].ns) / 1e6
 end
 
@@ -111,7 +114,6 @@ end
 local key = ffi.new("uint8_t[300]")
 local entry = ffi.new("uint8_t[2056]")
 local halves, numbers = ffi.cast(halfs, entry), ffi.cast(fulls, entry)
-local out = ffi.new("uint8_t[4096]")
 
 -- Copies what is at an offset; its size if it stands under the key and still counts, else 0.
 local function copied(offset, length)
@@ -224,15 +226,17 @@ local function look_up(dq, length, crc)
   return nil
 end
 
--- Puts the entry's reply where the query is; None if it would not fit.
-local function reply(dq, packet, stop, key_length, limit, dnssec)
+-- Puts the entry's reply behind the question, where the query is; None if it would not fit.
+local function reply(dq, stop, key_length, limit, dnssec)
   local tail = halves[2] - 28 - key_length
   local total = stop + tail + (dnssec and 11 or 0)
   if total > limit then return DNSAction.None end
-  ffi.copy(out, packet, stop)
+  C.dnsdist_ffi_dnsquestion_set_size(dq, total)
+  -- The buffer may have moved.
+  local out = ffi.cast(writable, C.dnsdist_ffi_dnsquestion_get_header(dq))
   -- RD as asked; CD too, as RFC 4035 3.1.6 wants it.
-  out[2] = entry[16] + band(packet[2], 1)
-  out[3] = entry[17] + band(packet[3], 0x10)
+  out[2] = entry[16] + band(out[2], 1)
+  out[3] = entry[17] + band(out[3], 0x10)
   ffi.copy(out + 4, entry + 18, 8)
   ffi.copy(out + stop, entry + 28 + key_length, tail)
   if dnssec then
@@ -241,9 +245,6 @@ local function reply(dq, packet, stop, key_length, limit, dnssec)
     ffi.fill(opt, 11)
     opt[2], opt[3], opt[4], opt[7] = 41, rshift(MAX_UDP, 8), band(MAX_UDP, 0xFF), dnssec
   end
-  C.dnsdist_ffi_dnsquestion_set_size(dq, total)
-  -- The buffer may have moved.
-  ffi.copy(C.dnsdist_ffi_dnsquestion_get_header(dq), out, total)
   return DNSAction.HeaderModify
 end
 
@@ -271,7 +272,7 @@ local function respond(dq)
   if C.dnsdist_ffi_dnsquestion_get_tcp(dq) then limit = 4096 end
   local key_length = look_up(dq, stop - 12, crc)
   if key_length == nil then return DNSAction.None end
-  return reply(dq, packet, stop, key_length, limit, dnssec)
+  return reply(dq, stop, key_length, limit, dnssec)
 end
 
 -- The compiler cannot take a light userdata for a pointer; cast here, all behind is compiled.
