@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.topology import DOCUMENT
+from tests.integration.topology import running
 from tests.integration.ways import Way, Ways
 from tests.servers.fronts import PowerDns
 from tests.servers.install import find
@@ -31,13 +31,8 @@ def way(request: pytest.FixtureRequest, ways: Ways) -> Way:
 @pytest.fixture(scope="module")
 def meshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshd]:
     """meshd with two answerers and the document of topology.py applied."""
-    made = Meshd(tmp_path_factory.mktemp("meshd"), 2)
-    try:
-        made.start_ready()
-        made.apply(DOCUMENT)
+    with running(tmp_path_factory.mktemp("meshd")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")

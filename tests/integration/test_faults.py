@@ -2,8 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dns.exception
@@ -12,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import need_powerdns
 from tests.integration.probe import Probe
-from tests.integration.topology import DOCUMENT
+from tests.integration.topology import running
 from tests.servers.fronts import PowerDns
 from tests.servers.processes import Meshd, wait_until
 from tests.servers.queries import Asker, addresses
@@ -20,17 +18,6 @@ from tests.servers.queries import Asker, addresses
 pytestmark = pytest.mark.integration
 
 ASKER = Asker("127.0.1.9")
-
-
-@contextmanager
-def running(folder: Path, answerers: int = 2) -> Iterator[Meshd]:
-    made = Meshd(folder, answerers)
-    try:
-        made.start_ready()
-        made.apply(DOCUMENT)
-        yield made
-    finally:
-        made.stop()
 
 
 def test_core_killed_and_stopped_under_load(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.judge import wanted
-from tests.integration.topology import DOCUMENT
+from tests.integration.topology import running
 from tests.servers.install import find
 from tests.servers.processes import Meshd
 from tests.servers.queries import Asker
@@ -38,13 +38,8 @@ def meshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshd]:
             probe.bind((SERVER, 53))
         except OSError as error:
             pytest.skip(f"{SERVER} port 53: {error.strerror}")
-    made = Meshd(tmp_path_factory.mktemp("stubs"), 1, "--dns", f"{SERVER}:53")
-    try:
-        made.start_ready()
-        made.apply(DOCUMENT)
+    with running(tmp_path_factory.mktemp("stubs"), 1, "--dns", f"{SERVER}:53") as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

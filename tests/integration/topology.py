@@ -1,5 +1,11 @@
 """The topology of the integration tests: clients on loopback addresses and in ECS prefixes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.servers.processes import Meshd
+
 INSTANCES = "\n".join(
     f"  api-{pop}-{number}: {{service: api, version: {version}, pop: {pop}, "
     f'address: [10.{net}.0.{number}, "2001:db8:{net}::{number}"]}}'
@@ -71,3 +77,15 @@ instances:
   cold-us: {{service: cold, version: 1.0.0, pop: us, address: 192.0.2.42}}
 {MANY}
 """
+
+
+@contextmanager
+def running(folder: Path, answerers: int = 2, *more: str) -> Iterator[Meshd]:
+    """meshd with this topology, ended with the block."""
+    made = Meshd(folder, answerers, *more)
+    try:
+        made.start_ready()
+        made.apply(DOCUMENT)
+        yield made
+    finally:
+        made.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.topology import DOCUMENT
+from tests.integration.topology import running
 from tests.servers.fronts import (
     Dnsdist,
     Front,
@@ -70,11 +70,8 @@ class Ways:
         """meshd with two answerers, a table, and the document of topology.py."""
         if self._meshd is None:
             folder = self._new_folder("meshd")
-            made = Meshd(folder, 2, "--table", str(folder / "data" / "answers"))
-            self._stack.callback(made.stop)
-            made.start_ready()
-            made.apply(DOCUMENT)
-            self._meshd = made
+            table = str(folder / "data" / "answers")
+            self._meshd = self._stack.enter_context(running(folder, 2, "--table", table))
         return self._meshd
 
     @property

@@ -98,20 +98,23 @@ def _scope(asked: Sequence[Asked]) -> Finding:
         "the server's address in meshd's --ecs-from"
     )
     found = [
-        (each.asker.subnet, each.seen.scope, each.due.scope)
+        (each.asker.subnet, each.seen.scope, each.due.scope, each.is_wider)
         for each in asked
         if each.asker.subnet and each.seen is not None
     ]
     if not found:
         return Finding("scope", Level.SKIPPED, "no client subnets")
-    for subnet, scope, due in found:
+    for subnet, scope, due, is_wider in found:
         if scope is None:
             text = f"subnet {subnet}: none in the reply, resolvers would keep it for everybody"
             return Finding("scope", Level.FAIL, text, mend)
-        if scope < due:
+        if scope < due and not is_wider:
             text = f"subnet {subnet}: /{scope}, but the answer holds in /{due} only"
             return Finding("scope", Level.FAIL, text, mend)
-    if any(scope != due for _, scope, due in found):
+    if any(is_wider for *_, is_wider in found):
+        text = "wider for some: somebody asked for a wider subnet, and that is kept"
+        return Finding("scope", Level.NOTE, text)
+    if any(scope != due for _, scope, due, _ in found):
         return Finding("scope", Level.NOTE, "narrower than meshd's: safe, but caches hold less")
     return Finding("scope", Level.OK, f"as meshd says, in {len(found)} replies")
 

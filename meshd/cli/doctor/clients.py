@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from meshd.cli.doctor.subject import Asker, Finding, Level, Seen, Subject, Truth, outcome
@@ -22,12 +23,17 @@ MENDS = {
 
 
 class Asked(NamedTuple):
-    """One question of a client, what is due to it, and what came."""
+    """One question of a client, what is due to it, and what came.
+
+    `is_wider`: what came is right for a wider subnet, for which somebody asked before. Resolvers
+    may keep that for all in it (RFC 7871 7.3.1).
+    """
 
     asker: Asker
     kind: str
     due: Truth
     seen: Seen | None
+    is_wider: bool
 
     def __str__(self) -> str:
         return f"{self.asker} {self.kind}"
@@ -40,11 +46,20 @@ def ask_all(subject: Subject) -> list[Asked]:
     def ask(turn: tuple[Asker, str]) -> Asked:
         asker, kind = turn
         due = subject.truth(subject.name, kind, asker.client)
-        return Asked(asker, kind, due, subject.ask(asker, subject.name, kind))
+        seen = subject.ask(asker, subject.name, kind)
+        return Asked(asker, kind, due, seen, _is_wider(subject, asker, kind, due, seen))
 
     found = [ask(turn) for turn in turns]
     with ThreadPoolExecutor(_THREADS) as threads:
         return [*found, *threads.map(ask, turns)]
+
+
+def _is_wider(subject: Subject, asker: Asker, kind: str, due: Truth, seen: Seen | None) -> bool:
+    if seen is None or not seen.scope or not asker.subnet or seen.scope >= due.scope:
+        return False
+    address, _, _ = asker.subnet.partition("/")
+    wider = ip_network(f"{address}/{seen.scope}", strict=False)
+    return seen.records == subject.truth(subject.name, kind, str(wider)).records
 
 
 class _Lists:
@@ -78,7 +93,7 @@ class _Lists:
         if seen is None or seen.rcode != due.rcode:
             return "own list", wrong
         got = self._plain(seen.records)
-        if got == self._plain(due.records):
+        if got == self._plain(due.records) or each.is_wider:
             return None
         source = each.asker.source
         if each.asker.subnet and got == self._by_source.get((source, each.kind)):
