@@ -89,6 +89,11 @@ def _require(*checks: tuple[bool, str, str]) -> None:
         raise Invalid(faults)
 
 
+def _one_line(text: str, longest: int) -> bool:
+    """True for what can stand in a request line or header without ending it."""
+    return len(text) <= longest and text.isprintable()
+
+
 def _label(name: str) -> tuple[bool, str, str]:
     fine = bool(_LABEL.fullmatch(name))
     return fine, "", f"the name {name!r} must be lower-case letters, digits and '-', at most 63"
@@ -176,8 +181,29 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What an HTTP probe wants to see: a status within lowest..highest, and a text in the body."""
+
+    statuses: tuple[tuple[int, int], ...] = ((200, 299),)
+    body: str = ""
+
+    def __post_init__(self) -> None:
+        good = all(100 <= low <= high <= 599 for low, high in self.statuses)
+        _require(
+            (bool(self.statuses) and good, "status", "must be within 100..599, as in 200-299"),
+            (len(self.body) <= 1024, "body", "at most 1024 characters"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
-    """How an instance is probed: kind (tcp, http, https, grpc), path, seconds and counts."""
+    """How an instance is probed: kind (tcp, http, https, grpc), seconds, counts, what is sent.
+
+    `path` is of HTTP; of gRPC it is the service whose health is asked ("": the whole server).
+    `port` is the name of a port or a number ("": the service's first port); `host` goes as the
+    Host header and the TLS server name, `sni` overrides the latter. `jitter` is the share of
+    `every_s` by which a probe may come early or late.
+    """
 
     kind: str
     path: str = "/"
@@ -185,15 +211,25 @@ class Check:
     timeout_s: float = 1.0
     rise: int = 2
     fall: int = 3
+    port: str = ""
+    host: str = ""
+    sni: str = ""
+    jitter: float = 0.1
+    expected: Expected = field(default=Expected())
 
     def __post_init__(self) -> None:
+        is_http = self.kind in ("http", "https")
         _require(
             (self.kind in ("tcp", "http", "https", "grpc"), "kind", f"no check {self.kind!r}"),
-            (self.path.startswith("/"), "path", f"{self.path!r} must begin with /"),
+            (not is_http or self.path.startswith("/"), "path", f"{self.path!r} must begin with /"),
             (0.1 <= self.every_s <= 3600, "every", "must be 0.1s..3600s"),
             (0.01 <= self.timeout_s <= self.every_s, "timeout", "must be 10ms..every"),
             (1 <= self.rise <= 100, "rise", "must be 1..100"),
             (1 <= self.fall <= 100, "fall", "must be 1..100"),
+            (0 <= self.jitter <= 0.5, "jitter", "must be 0..0.5"),
+            (_one_line(self.path, 1024), "path", "at most 1024 printable characters"),
+            (_one_line(self.host, 255), "host", "at most 255 printable characters"),
+            (_one_line(self.sni, 255), "sni", "at most 255 printable characters"),
         )
 
 
@@ -236,6 +272,10 @@ class Service:
     max_answers: int = 4
     sticky: Sticky = field(default=Sticky())
     fail_open: bool = True
+    # Seconds in which an instance that just became ready gets to its whole share.
+    slow_start_s: float = 10.0
+    # The share of its instances that signals may take out within a minute.
+    max_removal: float = 0.5
 
     def __post_init__(self) -> None:
         port_keys = [(port.name, port.proto) for port in self.ports]
@@ -247,6 +287,8 @@ class Service:
             (len(set(port_keys)) == len(port_keys), "ports", "a port is named twice"),
             # BIND refuses RRsets above 100 and musl has no TCP: answers stay small.
             (1 <= self.max_answers <= 16, "max_answers", "must be 1..16"),
+            (0 <= self.slow_start_s <= 3600, "slow_start", "must be 0s..1h"),
+            (0 < self.max_removal <= 1, "max_removal", "must be above 0, and at most 1"),
         )
 
 
@@ -255,7 +297,8 @@ class Instance:
     """One program that serves one version of one service in one Pop.
 
     `ports` holds only the numbers that differ from the service's; capacity is relative.
-    `registered` instances came by themselves and are up only while their lease is present.
+    `registered` instances came by themselves and are up only while their lease is present;
+    `epoch` counts the processes that were one of them: a lower one was replaced.
     """
 
     name: str
@@ -267,6 +310,7 @@ class Instance:
     capacity: float = 1.0
     tags: tuple[str, ...] = ()
     registered: bool = False
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         good_ports = all(1 <= number <= 65535 for _, number in self.ports)
@@ -292,19 +336,38 @@ class Force(StrEnum):
     UP = "up"
     DOWN = "down"
     DRAIN = "drain"
+    # Still answered, for the shortest time: it drains next.
+    LEAVE = "leave"
+
+
+_PATTERN = re.compile(r"[a-z0-9*?\[\]!-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's word on one instance; it outranks every signal."""
+    """An operator's word on an instance, or on all whose names match; it outranks every signal.
+
+    `instance` is a name or a pattern as the shell knows them (`api-eu-*`). A name outranks
+    patterns, a longer pattern shorter ones.
+    """
 
     instance: str
     force: Force
 
+    def __post_init__(self) -> None:
+        fine = bool(_PATTERN.fullmatch(self.instance))
+        said = f"{self.instance!r} is neither a name of an instance nor a pattern (as in api-eu-*)"
+        _require((fine, "", said))
+
     @property
     def name(self) -> str:
-        """The instance's name: an override is called as what it overrides."""
+        """The name or pattern: an override is called as what it overrides."""
         return self.instance
+
+    @property
+    def is_pattern(self) -> bool:
+        """True if it may be about several instances."""
+        return any(sign in self.instance for sign in "*?[")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,19 @@ from functools import cached_property
 
 from meshd.core.hashing import BUCKETS, permuted, rendezvous_cost, seed
 from meshd.core.model import Instance
-from meshd.core.signals import Signal, headroom
+from meshd.core.signals import Signal
 from meshd.core.verdict import Verdict
 
 WEIGHT_ONE = 1000
+# What is held back (core/removal.py) comes last.
+_HELD_SHARE = 0.02
 # A tier takes all its clients until this much of its capacity is gone (as Envoy: 1.4 -> 29 %).
 _OVERPROVISIONING = 1.4
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance as the ranking sees it: verdict, signal, weight (1000 = capacity 1, idle)."""
+    """An instance as the ranking sees it: verdict, signal, weight (1000: capacity 1)."""
 
     instance: Instance
     verdict: Verdict
@@ -31,7 +33,8 @@ class Member:
     @classmethod
     def of(cls, instance: Instance, verdict: Verdict, signal: Signal) -> "Member":
         """Judge an instance."""
-        weight = max(1, round(instance.capacity * headroom(signal) * WEIGHT_ONE))
+        share = _HELD_SHARE if signal.held else signal.share
+        weight = max(1, round(instance.capacity * share * WEIGHT_ONE))
         return cls(instance, verdict, signal, weight, seed(instance.name))
 
 
@@ -109,8 +112,10 @@ def build_ladder(wanted: Sequence[Member], others: Sequence[Member], pops: Seque
         here = [member for member in usable if pop in ("", member.instance.pop)]
         ready = tuple(member for member in here if all_down or member.verdict.is_ready)
         if ready:
-            health = tier_health(_capacity(ready), _capacity(here))
-            tiers.append(Tier(pop, ready, health))
+            sure = [member for member in ready if all_down or not member.signal.held]
+            health = tier_health(_capacity(sure), _capacity(here))
+            kept = 1.0 if all_down else min(member.signal.kept for member in ready)
+            tiers.append(Tier(pop, ready, min(health, kept)))
     tail = tuple(member for member in others if member.verdict.is_ready)
     return Ladder(tuple(tiers), tail, all_down, note)
 

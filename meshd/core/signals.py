@@ -13,10 +13,18 @@ _HOLD_STEPS = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Load (0..1 of capacity, in steps of 0.05) and what probes and clients found."""
+    """Load (0..1 of capacity, in steps of 0.05) and what probes and clients found.
+
+    `share` is what load makes of the instance's fair part of the clients of its Pop, `kept` the
+    part of its clients that the Pop's load lets it keep (core/balance.py); 1: all of it.
+    `held`: it is down, but too many went at once to believe it: a last resort (core/removal.py).
+    """
 
     load: float = 0.0
     verdict: Verdict = Verdict.UP
+    share: float = 1.0
+    kept: float = 1.0
+    held: bool = False
 
 
 NO_SIGNAL = Signal()

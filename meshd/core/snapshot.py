@@ -4,7 +4,7 @@ A snapshot is made from the one before; views of services that did not change ar
 with them what was remembered of their answers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import asin, cos, radians, sin, sqrt
 from typing import Any
@@ -151,7 +151,8 @@ class Snapshot:
         known = _updated(self.signals, signals or {})
         rosters = _rosters_after(self.rosters, self.topology, changes)
         kinds = {change.kind for change in changes}
-        touched = _touched(self.topology, topology, changes, signals or {})
+        renewed = _renewed(topology, changes, signals or {})
+        touched = _touched(self.topology, topology, changes, renewed)
         if Kind.POPS in kinds:
             touched = set(self.views) | set(topology.services)
         views = dict(self.views) if touched else self.views
@@ -160,8 +161,9 @@ class Snapshot:
             if service is None:
                 views.pop(name, None)  # type: ignore[attr-defined]
             else:
-                view = _view(topology, known, service, rosters.get(name, frozenset()))
-                views[name] = view  # type: ignore[index]
+                held = _held(self.views.get(name), renewed)
+                roster = rosters.get(name, frozenset())
+                views[name] = _view(topology, known, service, roster, held)  # type: ignore[index]
         directory = self.directory
         if kinds & {Kind.ZONES, Kind.SERVICES}:
             directory = Directory.build(topology.zones.values(), topology.services.values())
@@ -181,10 +183,24 @@ def _updated(
 
 
 def _view(
-    topology: Topology, signals: Mapping[str, Signal], service: Service, roster: Iterable[str]
+    topology: Topology,
+    signals: Mapping[str, Signal],
+    service: Service,
+    roster: Iterable[str],
+    held: Mapping[str, Member] | None = None,
 ) -> ServiceView:
-    members = [_member(topology, signals, topology.instances[name]) for name in roster]
+    """A view; members that are `held` are as they were."""
+    held = held or {}
+    members = [
+        held.get(name) or _member(topology, signals, topology.instances[name]) for name in roster
+    ]
     return ServiceView(service, members, topology.pops)
+
+
+def _held(view: ServiceView | None, renewed: Collection[str]) -> Mapping[str, Member]:
+    """The members of a view that nothing has changed for."""
+    members = view.members if view else ()
+    return {m.instance.name: m for m in members if m.instance.name not in renewed}
 
 
 def _member(topology: Topology, signals: Mapping[str, Signal], instance: Instance) -> Member:
@@ -193,9 +209,8 @@ def _member(topology: Topology, signals: Mapping[str, Signal], instance: Instanc
 
 
 def _verdict(topology: Topology, signal: Signal, instance: Instance) -> Verdict:
-    override = topology.overrides.get(instance.name)
     present = not instance.registered or instance.name in topology.presence
-    return combine(signal.verdict, present, override.force if override else None)
+    return combine(signal.verdict, present, signal.held, topology.force_on(instance.name))
 
 
 def _rosters_after(
@@ -215,17 +230,23 @@ def _rosters_after(
     return made
 
 
+def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str]) -> set[str]:
+    """Instances that must be judged anew."""
+    renewed = set(signals)
+    for change in changes:
+        if change.kind in (Kind.INSTANCES, Kind.PRESENCE):
+            renewed.add(change.name)
+        elif change.kind is Kind.OVERRIDES:
+            renewed.update(after.matching(change.name))
+    return renewed
+
+
 def _touched(
-    before: Topology, after: Topology, changes: Iterable[Change], signals: Iterable[str]
+    before: Topology, after: Topology, changes: Iterable[Change], instances: Iterable[str]
 ) -> set[str]:
     """Services whose view must be made anew."""
     touched = {change.name for change in changes if change.kind is Kind.SERVICES}
-    instances = {
-        change.name
-        for change in changes
-        if change.kind in (Kind.INSTANCES, Kind.OVERRIDES, Kind.PRESENCE)
-    }
-    for name in instances.union(signals):
+    for name in instances:
         for topology in (before, after):
             instance = topology.instances.get(name)
             if instance is not None and instance.service in after.services:

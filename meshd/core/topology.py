@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any
 
 from meshd.core.model import (
+    Force,
     Instance,
     Override,
     Pop,
@@ -61,6 +63,12 @@ class Change:
         return cls(kind_of(record), record.name, record)
 
 
+def _patterns(overrides: Iterable[Override]) -> tuple[Override, ...]:
+    """Overrides that are patterns, the longest first."""
+    found = [override for override in overrides if override.is_pattern]
+    return tuple(sorted(found, key=lambda override: (-len(override.instance), override.instance)))
+
+
 def _empty_ranges() -> RangeTable:
     return RangeTable.build(())
 
@@ -78,6 +86,7 @@ class Topology:
     overrides: Mapping[str, Override] = field(default_factory=dict)
     presence: Mapping[str, Presence] = field(default_factory=dict)
     ranges: RangeTable = field(default_factory=_empty_ranges)
+    patterns: tuple[Override, ...] = ()
 
     @classmethod
     def load(cls, store_id: str, revision: int, records: Iterable[Record]) -> "Topology":
@@ -90,8 +99,10 @@ class Topology:
             else:
                 tables[_KIND_OF[type(record)]][record.name] = record
         del tables[Kind.RANGES]
+        patterns = _patterns(tables[Kind.OVERRIDES].values())
         held = {str(kind): table for kind, table in tables.items()}
-        return cls(store_id, revision, ranges=RangeTable.build(ranges), **held)
+        table = RangeTable.build(ranges)
+        return cls(store_id, revision, ranges=table, patterns=patterns, **held)
 
     def apply(self, changes: Iterable[Change], revision: int) -> "Topology":
         """The topology after one committed revision."""
@@ -111,7 +122,27 @@ class Topology:
             else:
                 tables[change.kind][change.name] = change.record
         table = self.ranges.changed(ranges) if ranges else self.ranges
+        if Kind.OVERRIDES in tables:
+            tables["patterns"] = _patterns(tables[Kind.OVERRIDES].values())
         return replace(self, revision=revision, ranges=table, **tables)
+
+    def force_on(self, instance: str) -> Force | None:
+        """What an operator decided about an instance: by its name, else by the longest pattern."""
+        if not self.overrides:
+            return None
+        named = self.overrides.get(instance)
+        if named is not None:
+            return named.force
+        for override in self.patterns:
+            if fnmatchcase(instance, override.instance):
+                return override.force
+        return None
+
+    def matching(self, pattern: str) -> Iterable[str]:
+        """The instances that an override is about."""
+        if not Override(pattern, Force.UP).is_pattern:
+            return (pattern,) if pattern in self.instances else ()
+        return [name for name in self.instances if fnmatchcase(name, pattern)]
 
     def get(self, kind: Kind, name: str) -> Record | None:
         """One record, or None."""

@@ -5,13 +5,17 @@ import contextlib
 import gc
 import logging
 import signal
+from pathlib import Path
 
+from meshd.core.snapshot import Snapshot
 from meshd.daemon.forget import forget_absent
 from meshd.daemon.http import start_http
 from meshd.daemon.pump import Pump, leases_of, snapshot_of
+from meshd.daemon.saved import keep_signals, read_signals
 from meshd.daemon.server import start_server
 from meshd.daemon.settings import CoreSettings
 from meshd.daemon.state import State
+from meshd.daemon.store.base import Contents
 from meshd.daemon.store.embedded import EmbeddedStore
 
 log = logging.getLogger(__name__)
@@ -19,6 +23,14 @@ log = logging.getLogger(__name__)
 _GRACE_S = 1.0
 # Revisions of history and audit: registrations come and go in it too.
 _KEEP = 100_000
+
+
+def _remembered(contents: Contents, signals: Path) -> tuple[Snapshot, int]:
+    """What the store holds, with the signals that were known last."""
+    snapshot, guard = snapshot_of(contents)
+    instances = snapshot.topology.instances
+    known = {name: held for name, held in read_signals(signals).items() if name in instances}
+    return snapshot.advance(signals=known), guard
 
 
 async def run(settings: CoreSettings) -> None:
@@ -33,7 +45,7 @@ async def run(settings: CoreSettings) -> None:
         # Nothing of what is loaded is garbage, and looking for some doubles the time.
         gc.disable()
         contents = await store.load()
-        state = State(*snapshot_of(contents))
+        state = State(*_remembered(contents, settings.data / "signals"))
         state.leases = leases_of(contents.items)
         pump = Pump(store, state)
         addresses = [settings.grpc, f"unix:{settings.data / 'core.sock'}"]
@@ -51,6 +63,8 @@ async def run(settings: CoreSettings) -> None:
                 tasks.create_task(store.run()),
                 tasks.create_task(pump.run_store()),
                 tasks.create_task(pump.run_signals()),
+                tasks.create_task(pump.run_ticks()),
+                tasks.create_task(keep_signals(settings.data / "signals", state)),
                 tasks.create_task(forget_absent(store, state, settings.forget_after_s)),
             ]
             await stopped.wait()

@@ -7,6 +7,7 @@ every change after it: both are taken without an await between.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from meshd.core.errors import Unavailable
 from meshd.core.signals import Signal
@@ -19,6 +20,13 @@ from meshd.wire.follow import changes_event
 _HISTORY = 2000
 # Events that a follower may lag behind before it is sent away to begin anew.
 _FEED_BOUND = 4000
+
+
+class Held(NamedTuple):
+    """A presence as the store has it."""
+
+    lease: int
+    revision: int
 
 
 class Feed:
@@ -43,8 +51,8 @@ class State:
         self.snapshot = snapshot
         # Revision of the last topology commit; writers must name it (wire/records.py).
         self.guard = guard
-        # Instance -> the lease that its presence is bound to.
-        self.leases: dict[str, int] = {}
+        # Instance -> the lease that its presence is bound to, and the revision that put it.
+        self.leases: dict[str, Held] = {}
         self._feeds: set[Feed] = set()
         # Every change above the floor, oldest first.
         self._history: deque[FollowResponse] = deque()
@@ -104,6 +112,10 @@ class State:
         if store_id != topology.store_id or not self._floor <= revision <= topology.revision:
             return None
         return [event for event in self._history if event.changes.revision > revision]
+
+    async def moved(self) -> None:
+        """Wait for the next swap."""
+        await self._moved.wait()
 
     async def reached(self, revision: int, timeout_s: float = 2.0) -> None:
         """Wait until a committed revision came back by the store's follow; Unavailable if late."""

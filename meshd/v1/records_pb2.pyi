@@ -73,23 +73,43 @@ class Port(_message.Message):
     def __init__(self, name: _Optional[str] = ..., number: _Optional[int] = ..., proto: _Optional[str] = ...) -> None: ...
 
 class Check(_message.Message):
-    __slots__ = ("kind", "path", "every_s", "timeout_s", "rise", "fall")
+    __slots__ = ("kind", "path", "every_s", "timeout_s", "rise", "fall", "port", "host", "sni", "jitter", "statuses", "body")
     KIND_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     EVERY_S_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     RISE_FIELD_NUMBER: _ClassVar[int]
     FALL_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    SNI_FIELD_NUMBER: _ClassVar[int]
+    JITTER_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
     kind: str
     path: str
     every_s: float
     timeout_s: float
     rise: int
     fall: int
-    def __init__(self, kind: _Optional[str] = ..., path: _Optional[str] = ..., every_s: _Optional[float] = ..., timeout_s: _Optional[float] = ..., rise: _Optional[int] = ..., fall: _Optional[int] = ...) -> None: ...
+    port: str
+    host: str
+    sni: str
+    jitter: float
+    statuses: _containers.RepeatedCompositeFieldContainer[StatusRange]
+    body: str
+    def __init__(self, kind: _Optional[str] = ..., path: _Optional[str] = ..., every_s: _Optional[float] = ..., timeout_s: _Optional[float] = ..., rise: _Optional[int] = ..., fall: _Optional[int] = ..., port: _Optional[str] = ..., host: _Optional[str] = ..., sni: _Optional[str] = ..., jitter: _Optional[float] = ..., statuses: _Optional[_Iterable[_Union[StatusRange, _Mapping]]] = ..., body: _Optional[str] = ...) -> None: ...
+
+class StatusRange(_message.Message):
+    __slots__ = ("lowest", "highest")
+    LOWEST_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_FIELD_NUMBER: _ClassVar[int]
+    lowest: int
+    highest: int
+    def __init__(self, lowest: _Optional[int] = ..., highest: _Optional[int] = ...) -> None: ...
 
 class Service(_message.Message):
-    __slots__ = ("name", "dns", "ports", "selector", "channels", "check", "ttl_min_s", "ttl_max_s", "max_answers", "sticky_v4", "sticky_v6", "fail_open")
+    __slots__ = ("name", "dns", "ports", "selector", "channels", "check", "ttl_min_s", "ttl_max_s", "max_answers", "sticky_v4", "sticky_v6", "fail_open", "slow_start_s", "max_removal")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +122,8 @@ class Service(_message.Message):
     STICKY_V4_FIELD_NUMBER: _ClassVar[int]
     STICKY_V6_FIELD_NUMBER: _ClassVar[int]
     FAIL_OPEN_FIELD_NUMBER: _ClassVar[int]
+    SLOW_START_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_REMOVAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     dns: str
     ports: _containers.RepeatedCompositeFieldContainer[Port]
@@ -114,10 +136,12 @@ class Service(_message.Message):
     sticky_v4: int
     sticky_v6: int
     fail_open: bool
-    def __init__(self, name: _Optional[str] = ..., dns: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., selector: _Optional[str] = ..., channels: _Optional[_Iterable[_Union[NamedSelector, _Mapping]]] = ..., check: _Optional[_Union[Check, _Mapping]] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., max_answers: _Optional[int] = ..., sticky_v4: _Optional[int] = ..., sticky_v6: _Optional[int] = ..., fail_open: _Optional[bool] = ...) -> None: ...
+    slow_start_s: float
+    max_removal: float
+    def __init__(self, name: _Optional[str] = ..., dns: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., selector: _Optional[str] = ..., channels: _Optional[_Iterable[_Union[NamedSelector, _Mapping]]] = ..., check: _Optional[_Union[Check, _Mapping]] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., max_answers: _Optional[int] = ..., sticky_v4: _Optional[int] = ..., sticky_v6: _Optional[int] = ..., fail_open: _Optional[bool] = ..., slow_start_s: _Optional[float] = ..., max_removal: _Optional[float] = ...) -> None: ...
 
 class Instance(_message.Message):
-    __slots__ = ("name", "service", "version", "pop", "addresses", "ports", "capacity", "tags", "registered")
+    __slots__ = ("name", "service", "version", "pop", "addresses", "ports", "capacity", "tags", "registered", "epoch")
     class PortsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +158,7 @@ class Instance(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     name: str
     service: str
     version: str
@@ -143,7 +168,8 @@ class Instance(_message.Message):
     capacity: float
     tags: _containers.RepeatedScalarFieldContainer[str]
     registered: bool
-    def __init__(self, name: _Optional[str] = ..., service: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., ports: _Optional[_Mapping[str, int]] = ..., capacity: _Optional[float] = ..., tags: _Optional[_Iterable[str]] = ..., registered: _Optional[bool] = ...) -> None: ...
+    epoch: int
+    def __init__(self, name: _Optional[str] = ..., service: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., ports: _Optional[_Mapping[str, int]] = ..., capacity: _Optional[float] = ..., tags: _Optional[_Iterable[str]] = ..., registered: _Optional[bool] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Override(_message.Message):
     __slots__ = ("instance", "force")

@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from meshd.v1 import records_pb2 as meshd_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshd/v1/registry.proto\x12\x08meshd.v1\x1a\x16meshd/v1/records.proto\"H\n\x0fRegisterRequest\x12$\n\x08instance\x18\x01 \x01(\x0b\x32\x12.meshd.v1.Instance\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"n\n\x10RegisterResponse\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x14\n\x0c\x62\x65\x61t_every_s\x18\x03 \x01(\x01\x12$\n\x08instance\x18\x04 \x01(\x0b\x32\x12.meshd.v1.Instance\"O\n\x10HeartbeatRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05lease\x18\x02 \x01(\x04\x12\x11\n\x04load\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_load\"\x13\n\x11HeartbeatResponse\"4\n\x11\x44\x65registerRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05lease\x18\x02 \x01(\x04\"\x14\n\x12\x44\x65registerResponse2\xdc\x01\n\x08Registry\x12\x41\n\x08Register\x12\x19.meshd.v1.RegisterRequest\x1a\x1a.meshd.v1.RegisterResponse\x12\x44\n\tHeartbeat\x12\x1a.meshd.v1.HeartbeatRequest\x1a\x1b.meshd.v1.HeartbeatResponse\x12G\n\nDeregister\x12\x1b.meshd.v1.DeregisterRequest\x1a\x1c.meshd.v1.DeregisterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshd/v1/registry.proto\x12\x08meshd.v1\x1a\x16meshd/v1/records.proto\"\x82\x01\n\x0fRegisterRequest\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.meshd.v1.HelloH\x00\x12#\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x13.meshd.v1.HeartbeatH\x00\x12 \n\x05leave\x18\x03 \x01(\x0b\x32\x0f.meshd.v1.LeaveH\x00\x42\x06\n\x04said\"p\n\x05Hello\x12$\n\x08instance\x18\x01 \x01(\x0b\x32\x12.meshd.v1.Instance\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12!\n\x04\x62\x65\x61t\x18\x04 \x01(\x0b\x32\x13.meshd.v1.Heartbeat\"M\n\tHeartbeat\x12\x11\n\x04load\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tin_flight\x18\x02 \x01(\r\x12\x11\n\tlame_duck\x18\x03 \x01(\x08\x42\x07\n\x05_load\"\x07\n\x05Leave\"d\n\x10RegisterResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.meshd.v1.WelcomeH\x00\x12\"\n\x06\x62\x65\x61ten\x18\x02 \x01(\x0b\x32\x10.meshd.v1.BeatenH\x00\x42\x06\n\x04told\"e\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x14\n\x0c\x62\x65\x61t_every_s\x18\x03 \x01(\x01\x12$\n\x08instance\x18\x04 \x01(\x0b\x32\x12.meshd.v1.Instance\".\n\x06\x42\x65\x61ten\x12\x16\n\tsafe_in_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_safe_in_s2Q\n\x08Registry\x12\x45\n\x08Register\x12\x19.meshd.v1.RegisterRequest\x1a\x1a.meshd.v1.RegisterResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshd.v1.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REGISTERREQUEST']._serialized_start=61
-  _globals['_REGISTERREQUEST']._serialized_end=133
-  _globals['_REGISTERRESPONSE']._serialized_start=135
-  _globals['_REGISTERRESPONSE']._serialized_end=245
-  _globals['_HEARTBEATREQUEST']._serialized_start=247
-  _globals['_HEARTBEATREQUEST']._serialized_end=326
-  _globals['_HEARTBEATRESPONSE']._serialized_start=328
-  _globals['_HEARTBEATRESPONSE']._serialized_end=347
-  _globals['_DEREGISTERREQUEST']._serialized_start=349
-  _globals['_DEREGISTERREQUEST']._serialized_end=401
-  _globals['_DEREGISTERRESPONSE']._serialized_start=403
-  _globals['_DEREGISTERRESPONSE']._serialized_end=423
-  _globals['_REGISTRY']._serialized_start=426
-  _globals['_REGISTRY']._serialized_end=646
+  _globals['_REGISTERREQUEST']._serialized_start=62
+  _globals['_REGISTERREQUEST']._serialized_end=192
+  _globals['_HELLO']._serialized_start=194
+  _globals['_HELLO']._serialized_end=306
+  _globals['_HEARTBEAT']._serialized_start=308
+  _globals['_HEARTBEAT']._serialized_end=385
+  _globals['_LEAVE']._serialized_start=387
+  _globals['_LEAVE']._serialized_end=394
+  _globals['_REGISTERRESPONSE']._serialized_start=396
+  _globals['_REGISTERRESPONSE']._serialized_end=496
+  _globals['_WELCOME']._serialized_start=498
+  _globals['_WELCOME']._serialized_end=599
+  _globals['_BEATEN']._serialized_start=601
+  _globals['_BEATEN']._serialized_end=647
+  _globals['_REGISTRY']._serialized_start=649
+  _globals['_REGISTRY']._serialized_end=730
 # @@protoc_insertion_point(module_scope)

@@ -34,43 +34,22 @@ class RegistryStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Register = channel.unary_unary(
+        self.Register = channel.stream_stream(
                 '/meshd.v1.Registry/Register',
                 request_serializer=meshd_dot_v1_dot_registry__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=meshd_dot_v1_dot_registry__pb2.RegisterResponse.FromString,
-                _registered_method=True)
-        self.Heartbeat = channel.unary_unary(
-                '/meshd.v1.Registry/Heartbeat',
-                request_serializer=meshd_dot_v1_dot_registry__pb2.HeartbeatRequest.SerializeToString,
-                response_deserializer=meshd_dot_v1_dot_registry__pb2.HeartbeatResponse.FromString,
-                _registered_method=True)
-        self.Deregister = channel.unary_unary(
-                '/meshd.v1.Registry/Deregister',
-                request_serializer=meshd_dot_v1_dot_registry__pb2.DeregisterRequest.SerializeToString,
-                response_deserializer=meshd_dot_v1_dot_registry__pb2.DeregisterResponse.FromString,
                 _registered_method=True)
 
 
 class RegistryServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Register(self, request, context):
-        """Puts the instance and grants a lease. The same name again replaces the older registration:
-        its lease is void. ALREADY_EXISTS: the topology document owns this name.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Heartbeat(self, request, context):
-        """Renews the lease and tells the load. NOT_FOUND: the lease ran out; register again.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Deregister(self, request, context):
-        """Takes the instance out at once.
+    def Register(self, request_iterator, context):
+        """One stream is one process that serves. It says hello, then beats at the pace that the welcome
+        asks for. While the stream is open the instance is present; when it ends without a leave the
+        instance is down at once, and after a leave it is forgotten.
+        ALREADY_EXISTS: the topology document owns this name. ABORTED: another process registered
+        under this name since; this one was replaced and must not come again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,20 +58,10 @@ class RegistryServicer:
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Register': grpc.unary_unary_rpc_method_handler(
+            'Register': grpc.stream_stream_rpc_method_handler(
                     servicer.Register,
                     request_deserializer=meshd_dot_v1_dot_registry__pb2.RegisterRequest.FromString,
                     response_serializer=meshd_dot_v1_dot_registry__pb2.RegisterResponse.SerializeToString,
-            ),
-            'Heartbeat': grpc.unary_unary_rpc_method_handler(
-                    servicer.Heartbeat,
-                    request_deserializer=meshd_dot_v1_dot_registry__pb2.HeartbeatRequest.FromString,
-                    response_serializer=meshd_dot_v1_dot_registry__pb2.HeartbeatResponse.SerializeToString,
-            ),
-            'Deregister': grpc.unary_unary_rpc_method_handler(
-                    servicer.Deregister,
-                    request_deserializer=meshd_dot_v1_dot_registry__pb2.DeregisterRequest.FromString,
-                    response_serializer=meshd_dot_v1_dot_registry__pb2.DeregisterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -106,7 +75,7 @@ class Registry:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Register(request,
+    def Register(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -116,66 +85,12 @@ class Registry:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/meshd.v1.Registry/Register',
             meshd_dot_v1_dot_registry__pb2.RegisterRequest.SerializeToString,
             meshd_dot_v1_dot_registry__pb2.RegisterResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Heartbeat(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/meshd.v1.Registry/Heartbeat',
-            meshd_dot_v1_dot_registry__pb2.HeartbeatRequest.SerializeToString,
-            meshd_dot_v1_dot_registry__pb2.HeartbeatResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Deregister(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/meshd.v1.Registry/Deregister',
-            meshd_dot_v1_dot_registry__pb2.DeregisterRequest.SerializeToString,
-            meshd_dot_v1_dot_registry__pb2.DeregisterResponse.FromString,
             options,
             channel_credentials,
             insecure,

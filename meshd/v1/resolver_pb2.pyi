@@ -67,7 +67,7 @@ class ExplainRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
 
 class ExplainedInstance(_message.Message):
-    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded")
+    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded", "share")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POP_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class ExplainedInstance(_message.Message):
     COST_FIELD_NUMBER: _ClassVar[int]
     IN_SET_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     instance: str
     version: str
     pop: str
@@ -94,7 +95,8 @@ class ExplainedInstance(_message.Message):
     cost: float
     in_set: bool
     excluded: str
-    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ...) -> None: ...
+    share: float
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshd.v1 import records_pb2 as meshd_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshd/v1/topology.proto\x12\x08meshd.v1\x1a\x16meshd/v1/records.proto\")\n\nGetRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xa1\x02\n\x0bGetResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12!\n\x07records\x18\x02 \x03(\x0b\x32\x10.meshd.v1.Record\x12\x33\n\x07signals\x18\x03 \x03(\x0b\x32\".meshd.v1.GetResponse.SignalsEntry\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.meshd.v1.GetResponse.VerdictsEntry\x1a@\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.meshd.v1.Signal:\x02\x38\x01\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x0bPlanRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\"X\n\x0bPlannedEdit\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\t\"P\n\x04Move\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0b\n\x03pop\x18\x02 \x01(\t\x12\x13\n\x0bset_changes\x18\x03 \x01(\x01\x12\x15\n\rfirst_changes\x18\x04 \x01(\x01\"\x84\x01\n\x0cPlanResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12$\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x15.meshd.v1.PlannedEdit\x12\x1d\n\x05moves\x18\x03 \x03(\x0b\x32\x0e.meshd.v1.Move\x12\x0e\n\x06unsafe\x18\x04 \x03(\t\x12\r\n\x05notes\x18\x05 \x03(\t\"Q\n\x0c\x41pplyRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"G\n\rApplyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12$\n\x04plan\x18\x02 \x01(\x0b\x32\x16.meshd.v1.PlanResponse\"D\n\x04\x45\x64it\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x06record\x18\x03 \x01(\x0b\x32\x10.meshd.v1.Record\"[\n\rCommitRequest\x12\x1d\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x0e.meshd.v1.Edit\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0c\n\x04what\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"\"\n\x0e\x43ommitResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"/\n\x0eHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\"j\n\tAuditEdit\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x10.meshd.v1.Record\x12\x1f\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x10.meshd.v1.Record\"p\n\nAuditEntry\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0c\n\x04what\x18\x04 \x01(\t\x12\"\n\x05\x65\x64its\x18\x05 \x03(\x0b\x32\x13.meshd.v1.AuditEdit\"8\n\x0fHistoryResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshd.v1.AuditEntry\"\'\n\x06Signal\x12\x0c\n\x04load\x18\x01 \x01(\x01\x12\x0f\n\x07verdict\x18\x02 \x01(\t\"B\n\x0cSignalChange\x12\x10\n\x08instance\x18\x01 \x01(\t\x12 \n\x06signal\x18\x02 \x01(\x0b\x32\x10.meshd.v1.Signal\"A\n\rFollowRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xd7\x01\n\x0e\x46ollowResponse\x12(\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x17.meshd.v1.SnapshotBeginH\x00\x12&\n\x04part\x18\x02 \x01(\x0b\x32\x16.meshd.v1.SnapshotPartH\x00\x12$\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SnapshotEndH\x00\x12$\n\x07\x63hanges\x18\x04 \x01(\x0b\x32\x11.meshd.v1.ChangesH\x00\x12\x1e\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x0e.meshd.v1.BeatH\x00\x42\x07\n\x05\x65vent\"3\n\rSnapshotBegin\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"Z\n\x0cSnapshotPart\x12!\n\x07records\x18\x01 \x03(\x0b\x32\x10.meshd.v1.Record\x12\'\n\x07signals\x18\x02 \x03(\x0b\x32\x16.meshd.v1.SignalChange\"/\n\x0bSnapshotEnd\x12\x0f\n\x07records\x18\x01 \x01(\x04\x12\x0f\n\x07signals\x18\x02 \x01(\x04\"x\n\x07\x43hanges\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1d\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x0e.meshd.v1.Edit\x12\'\n\x07signals\x18\x03 \x03(\x0b\x32\x16.meshd.v1.SignalChange\x12\x13\n\x0b\x61ll_signals\x18\x04 \x01(\x08\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\xed\x02\n\x08Topology\x12\x34\n\x03Get\x12\x14.meshd.v1.GetRequest\x1a\x15.meshd.v1.GetResponse0\x01\x12\x35\n\x04Plan\x12\x15.meshd.v1.PlanRequest\x1a\x16.meshd.v1.PlanResponse\x12\x38\n\x05\x41pply\x12\x16.meshd.v1.ApplyRequest\x1a\x17.meshd.v1.ApplyResponse\x12;\n\x06\x43ommit\x12\x17.meshd.v1.CommitRequest\x1a\x18.meshd.v1.CommitResponse\x12>\n\x07History\x12\x18.meshd.v1.HistoryRequest\x1a\x19.meshd.v1.HistoryResponse\x12=\n\x06\x46ollow\x12\x17.meshd.v1.FollowRequest\x1a\x18.meshd.v1.FollowResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshd/v1/topology.proto\x12\x08meshd.v1\x1a\x16meshd/v1/records.proto\")\n\nGetRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xa1\x02\n\x0bGetResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12!\n\x07records\x18\x02 \x03(\x0b\x32\x10.meshd.v1.Record\x12\x33\n\x07signals\x18\x03 \x03(\x0b\x32\".meshd.v1.GetResponse.SignalsEntry\x12\x35\n\x08verdicts\x18\x04 \x03(\x0b\x32#.meshd.v1.GetResponse.VerdictsEntry\x1a@\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.meshd.v1.Signal:\x02\x38\x01\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x0bPlanRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\"X\n\x0bPlannedEdit\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\t\"P\n\x04Move\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0b\n\x03pop\x18\x02 \x01(\t\x12\x13\n\x0bset_changes\x18\x03 \x01(\x01\x12\x15\n\rfirst_changes\x18\x04 \x01(\x01\"\x84\x01\n\x0cPlanResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12$\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x15.meshd.v1.PlannedEdit\x12\x1d\n\x05moves\x18\x03 \x03(\x0b\x32\x0e.meshd.v1.Move\x12\x0e\n\x06unsafe\x18\x04 \x03(\t\x12\r\n\x05notes\x18\x05 \x03(\t\"Q\n\x0c\x41pplyRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"G\n\rApplyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12$\n\x04plan\x18\x02 \x01(\x0b\x32\x16.meshd.v1.PlanResponse\"W\n\x04\x45\x64it\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x06record\x18\x03 \x01(\x0b\x32\x10.meshd.v1.Record\x12\x11\n\texpires_s\x18\x04 \x01(\x01\"[\n\rCommitRequest\x12\x1d\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x0e.meshd.v1.Edit\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0c\n\x04what\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"\"\n\x0e\x43ommitResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"/\n\x0eHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\"j\n\tAuditEdit\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x10.meshd.v1.Record\x12\x1f\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x10.meshd.v1.Record\"p\n\nAuditEntry\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0c\n\x04what\x18\x04 \x01(\t\x12\"\n\x05\x65\x64its\x18\x05 \x03(\x0b\x32\x13.meshd.v1.AuditEdit\"8\n\x0fHistoryResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshd.v1.AuditEntry\"R\n\x06Signal\x12\x0c\n\x04load\x18\x01 \x01(\x01\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0c\n\x04kept\x18\x04 \x01(\x01\x12\x0c\n\x04held\x18\x05 \x01(\x08\"B\n\x0cSignalChange\x12\x10\n\x08instance\x18\x01 \x01(\t\x12 \n\x06signal\x18\x02 \x01(\x0b\x32\x10.meshd.v1.Signal\"A\n\rFollowRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xd7\x01\n\x0e\x46ollowResponse\x12(\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x17.meshd.v1.SnapshotBeginH\x00\x12&\n\x04part\x18\x02 \x01(\x0b\x32\x16.meshd.v1.SnapshotPartH\x00\x12$\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SnapshotEndH\x00\x12$\n\x07\x63hanges\x18\x04 \x01(\x0b\x32\x11.meshd.v1.ChangesH\x00\x12\x1e\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x0e.meshd.v1.BeatH\x00\x42\x07\n\x05\x65vent\"3\n\rSnapshotBegin\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"Z\n\x0cSnapshotPart\x12!\n\x07records\x18\x01 \x03(\x0b\x32\x10.meshd.v1.Record\x12\'\n\x07signals\x18\x02 \x03(\x0b\x32\x16.meshd.v1.SignalChange\"/\n\x0bSnapshotEnd\x12\x0f\n\x07records\x18\x01 \x01(\x04\x12\x0f\n\x07signals\x18\x02 \x01(\x04\"x\n\x07\x43hanges\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1d\n\x05\x65\x64its\x18\x02 \x03(\x0b\x32\x0e.meshd.v1.Edit\x12\'\n\x07signals\x18\x03 \x03(\x0b\x32\x16.meshd.v1.SignalChange\x12\x13\n\x0b\x61ll_signals\x18\x04 \x01(\x08\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\xed\x02\n\x08Topology\x12\x34\n\x03Get\x12\x14.meshd.v1.GetRequest\x1a\x15.meshd.v1.GetResponse0\x01\x12\x35\n\x04Plan\x12\x15.meshd.v1.PlanRequest\x1a\x16.meshd.v1.PlanResponse\x12\x38\n\x05\x41pply\x12\x16.meshd.v1.ApplyRequest\x1a\x17.meshd.v1.ApplyResponse\x12;\n\x06\x43ommit\x12\x17.meshd.v1.CommitRequest\x1a\x18.meshd.v1.CommitResponse\x12>\n\x07History\x12\x18.meshd.v1.HistoryRequest\x1a\x19.meshd.v1.HistoryResponse\x12=\n\x06\x46ollow\x12\x17.meshd.v1.FollowRequest\x1a\x18.meshd.v1.FollowResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,37 +57,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPLYRESPONSE']._serialized_start=819
   _globals['_APPLYRESPONSE']._serialized_end=890
   _globals['_EDIT']._serialized_start=892
-  _globals['_EDIT']._serialized_end=960
-  _globals['_COMMITREQUEST']._serialized_start=962
-  _globals['_COMMITREQUEST']._serialized_end=1053
-  _globals['_COMMITRESPONSE']._serialized_start=1055
-  _globals['_COMMITRESPONSE']._serialized_end=1089
-  _globals['_HISTORYREQUEST']._serialized_start=1091
-  _globals['_HISTORYREQUEST']._serialized_end=1138
-  _globals['_AUDITEDIT']._serialized_start=1140
-  _globals['_AUDITEDIT']._serialized_end=1246
-  _globals['_AUDITENTRY']._serialized_start=1248
-  _globals['_AUDITENTRY']._serialized_end=1360
-  _globals['_HISTORYRESPONSE']._serialized_start=1362
-  _globals['_HISTORYRESPONSE']._serialized_end=1418
-  _globals['_SIGNAL']._serialized_start=1420
-  _globals['_SIGNAL']._serialized_end=1459
-  _globals['_SIGNALCHANGE']._serialized_start=1461
-  _globals['_SIGNALCHANGE']._serialized_end=1527
-  _globals['_FOLLOWREQUEST']._serialized_start=1529
-  _globals['_FOLLOWREQUEST']._serialized_end=1594
-  _globals['_FOLLOWRESPONSE']._serialized_start=1597
-  _globals['_FOLLOWRESPONSE']._serialized_end=1812
-  _globals['_SNAPSHOTBEGIN']._serialized_start=1814
-  _globals['_SNAPSHOTBEGIN']._serialized_end=1865
-  _globals['_SNAPSHOTPART']._serialized_start=1867
-  _globals['_SNAPSHOTPART']._serialized_end=1957
-  _globals['_SNAPSHOTEND']._serialized_start=1959
-  _globals['_SNAPSHOTEND']._serialized_end=2006
-  _globals['_CHANGES']._serialized_start=2008
-  _globals['_CHANGES']._serialized_end=2128
-  _globals['_BEAT']._serialized_start=2130
-  _globals['_BEAT']._serialized_end=2154
-  _globals['_TOPOLOGY']._serialized_start=2157
-  _globals['_TOPOLOGY']._serialized_end=2522
+  _globals['_EDIT']._serialized_end=979
+  _globals['_COMMITREQUEST']._serialized_start=981
+  _globals['_COMMITREQUEST']._serialized_end=1072
+  _globals['_COMMITRESPONSE']._serialized_start=1074
+  _globals['_COMMITRESPONSE']._serialized_end=1108
+  _globals['_HISTORYREQUEST']._serialized_start=1110
+  _globals['_HISTORYREQUEST']._serialized_end=1157
+  _globals['_AUDITEDIT']._serialized_start=1159
+  _globals['_AUDITEDIT']._serialized_end=1265
+  _globals['_AUDITENTRY']._serialized_start=1267
+  _globals['_AUDITENTRY']._serialized_end=1379
+  _globals['_HISTORYRESPONSE']._serialized_start=1381
+  _globals['_HISTORYRESPONSE']._serialized_end=1437
+  _globals['_SIGNAL']._serialized_start=1439
+  _globals['_SIGNAL']._serialized_end=1521
+  _globals['_SIGNALCHANGE']._serialized_start=1523
+  _globals['_SIGNALCHANGE']._serialized_end=1589
+  _globals['_FOLLOWREQUEST']._serialized_start=1591
+  _globals['_FOLLOWREQUEST']._serialized_end=1656
+  _globals['_FOLLOWRESPONSE']._serialized_start=1659
+  _globals['_FOLLOWRESPONSE']._serialized_end=1874
+  _globals['_SNAPSHOTBEGIN']._serialized_start=1876
+  _globals['_SNAPSHOTBEGIN']._serialized_end=1927
+  _globals['_SNAPSHOTPART']._serialized_start=1929
+  _globals['_SNAPSHOTPART']._serialized_end=2019
+  _globals['_SNAPSHOTEND']._serialized_start=2021
+  _globals['_SNAPSHOTEND']._serialized_end=2068
+  _globals['_CHANGES']._serialized_start=2070
+  _globals['_CHANGES']._serialized_end=2190
+  _globals['_BEAT']._serialized_start=2192
+  _globals['_BEAT']._serialized_end=2216
+  _globals['_TOPOLOGY']._serialized_start=2219
+  _globals['_TOPOLOGY']._serialized_end=2584
 # @@protoc_insertion_point(module_scope)

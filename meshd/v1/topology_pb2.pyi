@@ -108,14 +108,16 @@ class ApplyResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., plan: _Optional[_Union[PlanResponse, _Mapping]] = ...) -> None: ...
 
 class Edit(_message.Message):
-    __slots__ = ("kind", "name", "record")
+    __slots__ = ("kind", "name", "record", "expires_s")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_S_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     record: _records_pb2.Record
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., record: _Optional[_Union[_records_pb2.Record, _Mapping]] = ...) -> None: ...
+    expires_s: float
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., record: _Optional[_Union[_records_pb2.Record, _Mapping]] = ..., expires_s: _Optional[float] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
     __slots__ = ("edits", "author", "what", "force")
@@ -176,12 +178,18 @@ class HistoryResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
 
 class Signal(_message.Message):
-    __slots__ = ("load", "verdict")
+    __slots__ = ("load", "verdict", "share", "kept", "held")
     LOAD_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     load: float
     verdict: str
-    def __init__(self, load: _Optional[float] = ..., verdict: _Optional[str] = ...) -> None: ...
+    share: float
+    kept: float
+    held: bool
+    def __init__(self, load: _Optional[float] = ..., verdict: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ...) -> None: ...
 
 class SignalChange(_message.Message):
     __slots__ = ("instance", "signal")

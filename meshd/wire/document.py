@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from meshd.core.errors import Fault, Invalid
 from meshd.core.model import (
     Check,
+    Expected,
     Instance,
     Override,
     Pop,
@@ -244,17 +245,25 @@ def _service_entry(service: Service) -> Any:
     made["ttl"] = {"min": service.ttl.min_s, "max": service.ttl.max_s}
     made["max_answers"] = service.max_answers
     made["sticky"] = {"v4": service.sticky.v4, "v6": service.sticky.v6}
-    return made | {"fail_open": service.fail_open}
+    made["fail_open"] = service.fail_open
+    made["slow_start"] = f"{service.slow_start_s * 1000:.0f}ms"
+    return made | {"max_removal": service.max_removal}
 
 
 def _check_entry(check: Check) -> Any:
-    return {
-        check.kind: check.path if check.kind.startswith("http") else None,
+    made: dict[str, Any] = {
+        check.kind: check.path or None,
         "every": f"{check.every_s * 1000:.0f}ms",
         "timeout": f"{check.timeout_s * 1000:.0f}ms",
         "rise": check.rise,
         "fall": check.fall,
+        "jitter": check.jitter,
     }
+    made |= {name: getattr(check, name) for name in ("port", "host", "sni") if getattr(check, name)}
+    expected, usual = check.expected, Expected()
+    if expected.statuses != usual.statuses:
+        made["status"] = [f"{low}-{high}" for low, high in expected.statuses]
+    return made | ({"body": expected.body} if expected.body else {})
 
 
 def _instance_entry(instance: Instance) -> Any:

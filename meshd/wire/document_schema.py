@@ -12,6 +12,7 @@ from meshd.core.errors import Fault, Invalid
 from meshd.core.model import (
     Address,
     Check,
+    Expected,
     Instance,
     NameServer,
     Pop,
@@ -60,6 +61,14 @@ def _named_list(value: Any) -> Any:
     return servers
 
 
+def _share(value: Any) -> Any:
+    """0.5, or "50%"."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value):
+        return float(value[:-1]) / 100
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_share)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Strings = Annotated[list[str], BeforeValidator(_as_list)]
 
@@ -160,8 +169,22 @@ class StickyForm(_Form):
     v6: int = 64
 
 
+def _statuses(value: Any) -> Any:
+    """200, "200-399", or a list of such -> (lowest, highest) pairs."""
+    pairs = []
+    for item in _as_list(value):
+        low, _, high = str(item).partition("-")
+        if not (low.isdigit() and (high or low).isdigit()):
+            raise ValueError(f"{item!r} is no status (as in 200 or 200-399)")
+        pairs.append((int(low), int(high or low)))
+    return pairs
+
+
+Statuses = Annotated[list[tuple[int, int]], BeforeValidator(_statuses)]
+
+
 class CheckForm(_Form):
-    """check: one of http, https (a path), grpc, tcp; every, timeout, rise, fall."""
+    """check: one of http, https (a path), grpc (a service), tcp; how often; what is wanted."""
 
     http: str | None = None
     https: str | None = None
@@ -171,14 +194,33 @@ class CheckForm(_Form):
     timeout: Seconds = 1
     rise: int = 2
     fall: int = 3
+    jitter: float = 0.1
+    port: str = ""
+    host: str = ""
+    sni: str = ""
+    status: Statuses = [(200, 299)]
+    body: str = ""
 
     def check(self) -> Check:
         """The check."""
         kinds = [kind for kind in ("http", "https", "grpc", "tcp") if kind in self.model_fields_set]
         if len(kinds) != 1:
             raise Invalid("needs exactly one of http, https, grpc, tcp")
-        path = getattr(self, kinds[0]) if kinds[0].startswith("http") else None
-        return Check(kinds[0], path or "/", self.every, self.timeout, self.rise, self.fall)
+        (kind,) = kinds
+        default = "/" if kind.startswith("http") else ""
+        return Check(
+            kind,
+            getattr(self, kind) or default,
+            self.every,
+            self.timeout,
+            self.rise,
+            self.fall,
+            self.port,
+            self.host,
+            self.sni,
+            self.jitter,
+            Expected(tuple(self.status), self.body),
+        )
 
 
 class ServiceForm(_Form):
@@ -193,6 +235,8 @@ class ServiceForm(_Form):
     max_answers: int = 4
     sticky: StickyForm = StickyForm()
     fail_open: bool = True
+    slow_start: Seconds = 10
+    max_removal: Share = 0.5
 
     def record(self, name: str) -> Record:
         """The service."""
@@ -218,6 +262,8 @@ class ServiceForm(_Form):
                 self.max_answers,
                 parts.take("sticky", partial(Sticky, self.sticky.v4, self.sticky.v6), Sticky()),
                 self.fail_open,
+                self.slow_start,
+                self.max_removal,
             )
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from meshd.core.errors import Invalid
 from meshd.core.model import (
     Check,
+    Expected,
     Force,
     Instance,
     NameServer,
@@ -91,20 +92,30 @@ def _service(service: Service) -> pb.Record:
         sticky_v4=service.sticky.v4,
         sticky_v6=service.sticky.v6,
         fail_open=service.fail_open,
+        slow_start_s=service.slow_start_s,
+        max_removal=service.max_removal,
     )
     if service.check is not None:
-        check = service.check
-        made.check.CopyFrom(
-            pb.Check(
-                kind=check.kind,
-                path=check.path,
-                every_s=check.every_s,
-                timeout_s=check.timeout_s,
-                rise=check.rise,
-                fall=check.fall,
-            )
-        )
+        made.check.CopyFrom(_check(service.check))
     return pb.Record(service=made)
+
+
+def _check(check: Check) -> pb.Check:
+    expected = check.expected
+    return pb.Check(
+        kind=check.kind,
+        path=check.path,
+        every_s=check.every_s,
+        timeout_s=check.timeout_s,
+        rise=check.rise,
+        fall=check.fall,
+        port=check.port,
+        host=check.host,
+        sni=check.sni,
+        jitter=check.jitter,
+        statuses=[pb.StatusRange(lowest=low, highest=high) for low, high in expected.statuses],
+        body=expected.body,
+    )
 
 
 def _to_check(message: pb.Check) -> Check:
@@ -115,7 +126,17 @@ def _to_check(message: pb.Check) -> Check:
         message.timeout_s,
         message.rise,
         message.fall,
+        message.port,
+        message.host,
+        message.sni,
+        message.jitter,
+        _to_expected(message),
     )
+
+
+def _to_expected(message: pb.Check) -> Expected:
+    statuses = tuple((each.lowest, each.highest) for each in message.statuses)
+    return Expected(statuses, message.body) if statuses else Expected(body=message.body)
 
 
 def _to_service(message: pb.Service) -> Service:
@@ -130,6 +151,8 @@ def _to_service(message: pb.Service) -> Service:
         message.max_answers,
         Sticky(message.sticky_v4, message.sticky_v6),
         message.fail_open,
+        message.slow_start_s,
+        message.max_removal or 0.5,
     )
 
 
@@ -145,6 +168,7 @@ def instance_to_message(instance: Instance) -> pb.Instance:
         capacity=instance.capacity,
         tags=instance.tags,
         registered=instance.registered,
+        epoch=instance.epoch,
     )
 
 
@@ -160,6 +184,7 @@ def instance_from_message(message: pb.Instance) -> Instance:
         message.capacity or 1.0,
         tuple(message.tags),
         message.registered,
+        message.epoch,
     )
 
 
@@ -228,7 +253,15 @@ def signal_to_message(name: str, signal: Signal | None) -> topology_pb.SignalCha
     """What is known of an instance, or that nothing is."""
     change = topology_pb.SignalChange(instance=name)
     if signal is not None:
-        change.signal.CopyFrom(topology_pb.Signal(load=signal.load, verdict=signal.verdict))
+        change.signal.CopyFrom(
+            topology_pb.Signal(
+                load=signal.load,
+                verdict=signal.verdict,
+                share=signal.share,
+                kept=signal.kept,
+                held=signal.held,
+            )
+        )
     return change
 
 
@@ -236,6 +269,10 @@ def signal_from_message(change: topology_pb.SignalChange) -> tuple[str, Signal |
     """Name and signal; Invalid for values that no signal has."""
     if not change.HasField("signal"):
         return change.instance, None
-    if not 0 <= change.signal.load <= 1 or change.signal.verdict not in list(Verdict):
-        raise Invalid(f"{change.signal} is no signal")
-    return change.instance, Signal(change.signal.load, Verdict(change.signal.verdict))
+    found = change.signal
+    share, kept = found.share or 1.0, found.kept or 1.0
+    in_bounds = 0 <= found.load <= 1 and 0 < share <= 2 and 0 < kept <= 1
+    if not in_bounds or found.verdict not in list(Verdict):
+        raise Invalid(f"{found} is no signal")
+    signal = Signal(found.load, Verdict(found.verdict), share, kept, found.held)
+    return change.instance, signal

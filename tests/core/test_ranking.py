@@ -27,7 +27,9 @@ BASE: tuple[Record, ...] = (
 
 
 def snapshot_of(text: str) -> Snapshot:
-    """`name pop version [capacity=2] [load=.9] [down|failing|forced-down|drain|forced-up]`."""
+    """`name pop version [capacity=2] [load=.9] [share=.5] [kept=.8] [held]` and one of
+    `down`, `failing`, `forced-down`, `drain`, `leave`, `forced-up`.
+    """
     records: list[Record] = [*BASE]
     signals: dict[str, Signal] = {}
     selector = "latest"
@@ -43,8 +45,15 @@ def snapshot_of(text: str) -> Snapshot:
         version = Version(words[2])
         records.append(Instance(words[0], "api", version, words[1], (address,), (), capacity))
         verdict = Verdict(flags[0]) if flags and flags[0] in ("down", "failing") else Verdict.UP
-        signals[words[0]] = Signal(float(options.get("load", 0)), verdict)
-        forces = {"forced-down": Force.DOWN, "drain": Force.DRAIN, "forced-up": Force.UP}
+        share, kept = float(options.get("share", 1)), float(options.get("kept", 1))
+        load = float(options.get("load", 0))
+        signals[words[0]] = Signal(load, verdict, share, kept, "held" in flags)
+        forces = {
+            "forced-down": Force.DOWN,
+            "drain": Force.DRAIN,
+            "leave": Force.LEAVE,
+            "forced-up": Force.UP,
+        }
         records += [Override(words[0], forces[flag]) for flag in flags if flag in forces]
     service = Service("api", "api.mesh.internal.", (Port("http", 80),), parse_selector(selector))
     return Snapshot.build(Topology.load("x", 1, [*records, service]), signals)

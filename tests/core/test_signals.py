@@ -47,23 +47,33 @@ def test_headroom_is_never_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "present", "force", "verdict"),
+    ("found", "present", "held", "force", "verdict"),
     [
-        (Verdict.UP, True, None, Verdict.UP),
-        (Verdict.FAILING, True, None, Verdict.FAILING),
-        (Verdict.UP, False, None, Verdict.DOWN),
-        (Verdict.DOWN, False, Force.UP, Verdict.FORCED_UP),
-        (Verdict.UP, True, Force.DOWN, Verdict.FORCED_DOWN),
-        (Verdict.UP, True, Force.DRAIN, Verdict.DRAINING),
+        (Verdict.UP, True, False, None, Verdict.UP),
+        (Verdict.FAILING, True, False, None, Verdict.FAILING),
+        (Verdict.DRAINING, True, False, None, Verdict.DRAINING),
+        (Verdict.UP, False, False, None, Verdict.DOWN),
+        (Verdict.UP, False, True, None, Verdict.FAILING),
+        (Verdict.DOWN, True, True, None, Verdict.FAILING),
+        (Verdict.RECOVERING, True, True, None, Verdict.FAILING),
+        (Verdict.DRAINING, True, True, None, Verdict.DRAINING),
+        (Verdict.DOWN, False, False, Force.UP, Verdict.FORCED_UP),
+        (Verdict.UP, True, False, Force.DOWN, Verdict.FORCED_DOWN),
+        (Verdict.UP, True, True, Force.DOWN, Verdict.FORCED_DOWN),
+        (Verdict.UP, True, False, Force.DRAIN, Verdict.DRAINING),
+        (Verdict.UP, True, False, Force.LEAVE, Verdict.LEAVING),
+        (Verdict.DOWN, True, False, Force.LEAVE, Verdict.DOWN),
     ],
 )
-def test_verdicts(found: Verdict, present: bool, force: Force | None, verdict: Verdict) -> None:
-    assert combine(found, present, force) is verdict
+def test_verdicts(
+    found: Verdict, present: bool, held: bool, force: Force | None, verdict: Verdict
+) -> None:
+    assert combine(found, present, held, force) is verdict
 
 
 def test_who_is_ready() -> None:
     ready = {verdict for verdict in Verdict if verdict.is_ready}
-    assert ready == {Verdict.UP, Verdict.FAILING, Verdict.FORCED_UP}
+    assert ready == {Verdict.UP, Verdict.FAILING, Verdict.FORCED_UP, Verdict.LEAVING}
 
 
 @pytest.mark.parametrize(

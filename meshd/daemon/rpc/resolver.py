@@ -125,6 +125,7 @@ def _instance(line: Line) -> pb.ExplainedInstance:
         capacity=member.instance.capacity,
         load=member.signal.load,
         headroom=line.headroom,
+        share=member.signal.share,
         weight=member.weight,
         place=line.place,
         tier=line.tier,
