@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 from meshd.answerer.trust import Trusted
 from meshd.core.model import (
     Check,
+    Expected,
     Force,
     Instance,
     NameServer,
@@ -58,7 +59,7 @@ RECORDS: tuple[Record, ...] = (
         (Port("http", 8080), Port("https", 8443)),
         parse_selector("latest"),
         (("beta", parse_selector("1.3")),),
-        Check("http", "/healthz"),
+        Check("http", "/healthz", port="http", host="api.example", expected=Expected(body="ok")),
         Ttl(5, 60),
         4,
         Sticky(32, 64),

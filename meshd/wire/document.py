@@ -98,16 +98,28 @@ def _form(tree: Tree, kind: Kind, path: Path, value: Any) -> AnyForm | None:
     try:
         return FORMS[kind].model_validate(value)
     except ValidationError as error:
-        wrong = set()
+        wrong = []
         for found in error.errors():
             tree.fault((*path, *(str(part) for part in found["loc"])), _plain(found, kind))
-            wrong.add(found["loc"][0] if found["loc"] else "")
+            wrong.append(found["loc"])
     if not isinstance(value, dict):
         return None
     try:
-        return FORMS[kind].model_validate({k: v for k, v in value.items() if k not in wrong})
+        return FORMS[kind].model_validate(_without(value, wrong))
     except ValidationError:
         return None
+
+
+def _without(value: dict[str, Any], wrong: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    """A mapping without what is wrong in it, or in a mapping inside it."""
+    rest = {key: dict(held) if isinstance(held, dict) else held for key, held in value.items()}
+    for place in wrong:
+        inner = rest.get(place[0]) if place else None
+        if isinstance(inner, dict) and len(place) > 1 and place[1] in inner:
+            del inner[place[1]]
+        elif place:
+            rest.pop(place[0], None)
+    return rest
 
 
 def _same(value: Any) -> Any:

@@ -207,10 +207,11 @@ class CheckForm(_Form):
         if len(kinds) != 1:
             raise Invalid("needs exactly one of http, https, grpc, tcp")
         (kind,) = kinds
-        default = "/" if kind.startswith("http") else ""
+        # Of a TCP check there is nothing to say but that it is one.
+        paths = {"tcp": "", "grpc": self.grpc or ""}
         return Check(
             kind,
-            getattr(self, kind) or default,
+            paths[kind] if kind in paths else getattr(self, kind) or "/",
             self.every,
             self.timeout,
             self.rise,

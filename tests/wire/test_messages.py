@@ -98,12 +98,20 @@ def test_keys_without_records_are_no_change() -> None:
 
 
 def test_signals() -> None:
-    signal = Signal(0.95, Verdict.FAILING)
+    signal = Signal(0.95, Verdict.FAILING, share=0.4, kept=0.9, held=True)
     assert signal_from_message(signal_to_message("a", signal)) == ("a", signal)
     assert signal_from_message(signal_to_message("a", None)) == ("a", None)
-    for load, verdict in ((float("nan"), "up"), (-0.1, "up"), (1.5, "up"), (0.5, "well")):
-        message = topology_pb2.SignalChange(
-            instance="a", signal=topology_pb2.Signal(load=load, verdict=verdict)
-        )
+    wrong = [
+        {"load": float("nan"), "verdict": "up"},
+        {"load": -0.1, "verdict": "up"},
+        {"load": 1.5, "verdict": "up"},
+        {"load": 0.5, "verdict": "well"},
+        {"verdict": "up", "share": 2.5},
+        {"verdict": "up", "share": float("inf")},
+        {"verdict": "up", "kept": 1.1},
+        {"verdict": "up", "kept": float("nan")},
+    ]
+    for told in wrong:
+        signal_message = topology_pb2.Signal(**told)
         with pytest.raises(Refused):
-            signal_from_message(message)
+            signal_from_message(topology_pb2.SignalChange(instance="a", signal=signal_message))
