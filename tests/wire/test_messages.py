@@ -1,5 +1,7 @@
 """Records, changes and signals survive the way through protobuf and the store."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +103,7 @@ def test_signals() -> None:
     signal = Signal(0.95, Verdict.FAILING, share=0.4, kept=0.9, held=True)
     assert signal_from_message(signal_to_message("a", signal)) == ("a", signal)
     assert signal_from_message(signal_to_message("a", None)) == ("a", None)
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"load": float("nan"), "verdict": "up"},
         {"load": -0.1, "verdict": "up"},
         {"load": 1.5, "verdict": "up"},
