@@ -220,13 +220,16 @@ def _rosters_after(
     if not moved:
         return rosters
     made = dict(rosters)
+    # One instance may have changed several times.
+    latest: dict[str, Instance | None] = {}
     for change in moved:
-        old = before.instances.get(change.name)
+        old = latest.get(change.name, before.instances.get(change.name))
         if old is not None:
             made[old.service] = made[old.service] - {change.name}
-        if isinstance(change.record, Instance):
-            service = change.record.service
-            made[service] = made.get(service, frozenset()) | {change.name}
+        record = change.record if isinstance(change.record, Instance) else None
+        latest[change.name] = record
+        if record is not None:
+            made[record.service] = made.get(record.service, frozenset()) | {change.name}
     return made
 
 

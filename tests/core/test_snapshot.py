@@ -55,6 +55,27 @@ def test_advance_equals_build(
         assert snapshot.topology.revision == number
 
 
+@settings(max_examples=60)
+@given(st.lists(records(), min_size=2, max_size=4), clients())
+def test_several_revisions_at_once_equal_the_last(
+    steps: list[list[Record]], client: Client | None
+) -> None:
+    """Records that come, change and go within one swap leave what the last revision holds."""
+    snapshot = Snapshot.build(Topology.load("x", 1, steps[0]))
+    changes: list[Change] = []
+    held = {(kind_of(record), record.name): record for record in steps[0]}
+    for then in steps[1:]:
+        wanted = {(kind_of(record), record.name): record for record in then}
+        changes += [Change(*key, None) for key in held if key not in wanted]
+        changes += [Change.put(r) for key, r in wanted.items() if held.get(key) != r]
+        held = wanted
+    snapshot = snapshot.advance(changes, 2)
+    built = Snapshot.build(Topology.load("x", 2, steps[-1]))
+    assert said(snapshot, client) == said(built, client)
+    full = [{k: v for k, v in each.rosters.items() if v} for each in (snapshot, built)]
+    assert full[0] == full[1]
+
+
 def test_views_of_other_services_stay() -> None:
     before = samples.snapshot()
     change = Change(Kind.INSTANCES, "api-eu-1", None)
