@@ -6,6 +6,8 @@
   down        recovering, or up at the rise-th       down
   recovering  recovering, or up at the rise-th       down
 
+Whatever flaps comes up late: it stays failing or recovering until it has been calm (`Probed`).
+
 operator's force  >  lost presence  >  the instance's own word (lame duck)  >  probes
 """
 
@@ -67,31 +69,31 @@ _FAILED = {
     Verdict.DOWN: (Verdict.DOWN, Verdict.DOWN),
     Verdict.RECOVERING: (Verdict.DOWN, Verdict.DOWN),
 }
-# How long an instance that keeps going down stays down: nothing for the first time within the
-# memory, then this and twice as much for each further time.
-_DAMPED_S = 30.0
-_DAMPED_MOST_S = 300.0
-_MEMORY_S = 300.0
+_OUT = (Verdict.DOWN, Verdict.RECOVERING)
+# Coming up and ceasing to be up each count for so long, and at most so many may count at a time:
+# a burst of three, then one each 30 s. Nothing is kept up for it: what may wait is coming up, and
+# it waits until ceasing to be up right afterwards would fit in too.
+_COUNTS_S = 30.0
+_BURST = 3
 
 
 class Probed(NamedTuple):
-    """What probes made of an instance: verdict, results in a row of one kind, when it went down.
+    """What probes made of an instance: verdict, and results in a row of one kind.
 
-    `is_fresh`: not probed yet by this process, so that the first result decides alone.
+    `is_fresh`: not probed yet by this process, so that the first result decides alone about what
+    was not up; who was up needs all of `fall` to be down, or a core that starts on a busy machine
+    would take out everybody. `calm_at`: when its last change counts no more (monotonic seconds).
     """
 
     verdict: Verdict = Verdict.UP
     passed: bool = True
     row: int = 0
-    downs: tuple[float, ...] = ()
     is_fresh: bool = True
+    calm_at: float = float("-inf")
 
     def damped_until(self) -> float:
-        """Until when (monotonic seconds) it stays down, whatever probes find."""
-        again = len(self.downs) - 1
-        if again < 1:
-            return float("-inf")
-        return self.downs[-1] + min(_DAMPED_MOST_S, _DAMPED_S * 2.0 ** (again - 1))
+        """Until when (monotonic seconds) it does not come up, whatever probes find."""
+        return self.calm_at - (_BURST - 2) * _COUNTS_S
 
 
 def judge(probed: Probed, passed: bool, check: Check, now: float) -> Probed:
@@ -99,11 +101,11 @@ def judge(probed: Probed, passed: bool, check: Check, now: float) -> Probed:
     row = probed.row + 1 if probed.passed == passed else 1
     wanted = check.rise if passed else check.fall
     before, at_count = (_PASSED if passed else _FAILED)[probed.verdict]
-    verdict = at_count if probed.is_fresh or row >= wanted else before
-    downs = tuple(at for at in probed.downs if now - at < _MEMORY_S)
-    went_up = verdict is Verdict.UP and probed.verdict in (Verdict.DOWN, Verdict.RECOVERING)
-    if went_up and now < probed._replace(downs=downs).damped_until():
-        verdict = Verdict.RECOVERING
-    if verdict is Verdict.DOWN and probed.verdict in (Verdict.UP, Verdict.FAILING):
-        downs = (*downs, now)
-    return Probed(verdict, passed, row, downs, is_fresh=False)
+    decides_alone = probed.is_fresh and probed.verdict in _OUT
+    verdict = at_count if decides_alone or row >= wanted else before
+    if decides_alone or (verdict is Verdict.UP) == (probed.verdict is Verdict.UP):
+        return Probed(verdict, passed, row, False, probed.calm_at)
+    if verdict is Verdict.UP and now < probed.damped_until():
+        held = Verdict.RECOVERING if probed.verdict in _OUT else probed.verdict
+        return Probed(held, passed, row, False, probed.calm_at)
+    return Probed(verdict, passed, row, False, max(now, probed.calm_at) + _COUNTS_S)
