@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshd.core.errors import Fault, Invalid
+from meshd.core.guard import STRICT, Guard, guard_faults
 from meshd.core.hashing import BUCKETS
 from meshd.core.model import Instance, Record
 from meshd.core.ranges import Policy
@@ -100,7 +101,7 @@ def document_edits(topology: Topology, document: Document) -> tuple[PlannedEdit,
     return tuple(edits)
 
 
-def document_faults(topology: Topology, document: Document) -> list[Fault]:
+def document_faults(topology: Topology, document: Document, guard: Guard = STRICT) -> list[Fault]:
     """Every fault of a document that shows only beside the topology it would make."""
     edits = document_edits(topology, document)
     after = topology.apply([Change(e.kind, e.name, e.after) for e in edits], topology.revision)
@@ -113,6 +114,8 @@ def document_faults(topology: Topology, document: Document) -> list[Fault]:
         for edit in edits
         if isinstance(edit.before, Instance) and edit.before.registered
     ]
+    put = [edit.after for edit in edits if edit.after is not None]
+    faults += guard_faults(guard, after, put, document.lines)
     return faults + _faults_after(after, edits, document.lines, document.invalid)
 
 
@@ -144,15 +147,15 @@ def _referring(after: Topology, edits: Sequence[PlannedEdit]) -> Iterable[Record
         yield from after.services.values()
 
 
-def plan_document(snapshot: Snapshot, document: Document) -> Plan:
+def plan_document(snapshot: Snapshot, document: Document, guard: Guard = STRICT) -> Plan:
     """Plan a document; Invalid lists every fault."""
-    faults = document_faults(snapshot.topology, document)
+    faults = document_faults(snapshot.topology, document, guard)
     if faults:
         raise Invalid(sorted(faults, key=lambda fault: fault.line))
     return _plan(snapshot, document_edits(snapshot.topology, document))
 
 
-def plan_edits(snapshot: Snapshot, changes: Sequence[Change]) -> Plan:
+def plan_edits(snapshot: Snapshot, changes: Sequence[Change], guard: Guard = STRICT) -> Plan:
     """Plan changes of single records; Invalid lists every fault that they would cause."""
     topology = snapshot.topology
     edits = []
@@ -164,6 +167,7 @@ def plan_edits(snapshot: Snapshot, changes: Sequence[Change]) -> Plan:
             edits.append(PlannedEdit(change.kind, change.name, before, change.record))
     after = topology.apply(changes, topology.revision)
     faults = _faults_after(after, edits, {})
+    faults += guard_faults(guard, after, [edit.after for edit in edits if edit.after], {})
     faults += [
         Fault(f"overrides.{edit.name}", f"there is no instance {edit.name!r}")
         for edit in edits

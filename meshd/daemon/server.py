@@ -6,6 +6,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from meshd.core.guard import STRICT, Guard
 from meshd.daemon.pump import Pump
 from meshd.daemon.rpc.registry import Registry
 from meshd.daemon.rpc.resolver import Resolver
@@ -42,13 +43,13 @@ _SERVICES = (
 
 
 async def start_server(
-    addresses: Sequence[str], store: Store, state: State, pump: Pump
+    addresses: Sequence[str], store: Store, state: State, pump: Pump, guard: Guard = STRICT
 ) -> grpc.aio.Server:
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=4096)
-    topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state), server)
+    topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state, guard), server)
     resolver_pb2_grpc.add_ResolverServicer_to_server(Resolver(state), server)
-    registry_pb2_grpc.add_RegistryServicer_to_server(Registry(store, state, pump), server)
+    registry_pb2_grpc.add_RegistryServicer_to_server(Registry(store, state, pump, guard), server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from meshd.core.errors import Fault, Invalid
+from meshd.core.guard import STRICT, Guard
 from meshd.core.model import (
     Check,
     Expected,
@@ -162,13 +163,13 @@ def parse(text: str) -> Document:
     return document
 
 
-def plan_text(snapshot: Snapshot, text: str) -> Plan:
+def plan_text(snapshot: Snapshot, text: str, guard: Guard = STRICT) -> Plan:
     """Plan a document; Invalid lists every fault of its form and of its references, by line."""
     document, faults = read(text)
     if faults:
-        faults += document_faults(snapshot.topology, document) if document.kinds else []
+        faults += document_faults(snapshot.topology, document, guard) if document.kinds else []
         raise Invalid(sorted(faults, key=lambda fault: fault.line))
-    return plan_document(snapshot, document)
+    return plan_document(snapshot, document, guard)
 
 
 def describe(record: Record) -> str:

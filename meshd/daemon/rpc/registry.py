@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from meshd.core.errors import Conflict, Invalid, LeaseLost, MeshError, Unavailable
+from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Instance, Presence
 from meshd.core.plan import plan_edits
 from meshd.core.ranges import NEUTRAL
@@ -51,10 +52,11 @@ class _Registration:
 class Registry(registry_pb2_grpc.RegistryServicer):
     """Registrations go to the store; what beats tell stays in memory."""
 
-    def __init__(self, store: Store, state: State, pump: Pump) -> None:
+    def __init__(self, store: Store, state: State, pump: Pump, guard: Guard = STRICT) -> None:
         self._store = store
         self._state = state
         self._pump = pump
+        self._guard = guard
         self._streams = 0
         # Set before the server stops: streams that it ends itself are not processes that died.
         self.is_stopping = False
@@ -104,7 +106,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                 )
             epoch = _epoch(hello, held)
             made = _Registration(replace(instance, epoch=epoch), 0, lease_s)
-            plan_edits(self._state.snapshot, [Change.put(made.instance)])
+            plan_edits(self._state.snapshot, [Change.put(made.instance)], self._guard)
             try:
                 await self._put(made, f"register from {context.peer()}")
             except Conflict:

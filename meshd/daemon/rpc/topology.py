@@ -6,6 +6,7 @@ from typing import Any
 
 from meshd.core import plan as planning
 from meshd.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Record
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
@@ -26,9 +27,10 @@ _MAX_HISTORY = 1000
 class Topology(topology_pb2_grpc.TopologyServicer):
     """Serves the topology from the state; writes go to the store and come back by its follow."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: State, guard: Guard = STRICT) -> None:
         self._store = store
         self._state = state
+        self._guard = guard
 
     @streaming
     async def Get(self, request: pb.GetRequest, context: Any) -> AsyncIterator[pb.GetResponse]:  # noqa: N802
@@ -49,7 +51,8 @@ class Topology(topology_pb2_grpc.TopologyServicer):
 
     @unary
     async def Plan(self, request: pb.PlanRequest, context: Any) -> pb.PlanResponse:  # noqa: N802
-        plan = await asyncio.to_thread(plan_text, self._state.snapshot, request.document)
+        snapshot = self._state.snapshot
+        plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
         return _plan_message(plan)
 
     @unary
@@ -60,7 +63,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
                 f"the topology changed (revision {guard}) since this was planned at "
                 f"revision {request.revision}: plan again"
             )
-        plan = await asyncio.to_thread(plan_text, snapshot, request.document)
+        plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
         revision = plan.revision
         if plan.edits:
             author = Author(request.author or "unknown", "apply")
@@ -73,7 +76,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         changes = [change_from_message(edit) for edit in request.edits]
         if not changes or any(change.kind is Kind.PRESENCE for change in changes):
             raise Invalid("a commit needs edits, and none of them may be of presence")
-        plan = planning.plan_edits(snapshot, changes)
+        plan = planning.plan_edits(snapshot, changes, self._guard)
         author = Author(request.author or "unknown", request.what or "commit")
         revision = plan.revision
         if plan.edits:
