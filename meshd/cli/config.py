@@ -8,13 +8,14 @@ import platform
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from meshd.core.errors import Fault, Invalid
 
 Network = IPv4Network | IPv6Network
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
 # Who may speak for others by default: what runs on the same machine.
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
@@ -53,16 +54,21 @@ class Config(BaseModel):
     ecs_from: tuple[Network, ...] = Field(LOOPBACK, alias="ecs-from")
     proxy_from: tuple[Network, ...] = Field(LOOPBACK, alias="proxy-from")
     insecure: bool = False
+    probe_in_flight: int = Field(256, alias="probe-in-flight", ge=1, le=4096)
+    # Never more than there are cores.
+    vantage: int = Field(2, ge=1, le=16)
+    probe_allow: tuple[Network, ...] = Field((), alias="probe-allow")
+    probe_ports: tuple[PortNumber, ...] = Field((), alias="probe-ports")
 
-    @field_validator("dns", "core", mode="before")
+    @field_validator("dns", "core", "probe_ports", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
-    @field_validator("ecs_from", "proxy_from", mode="before")
+    @field_validator("ecs_from", "proxy_from", "probe_allow", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
-        parts = value.split(",") if isinstance(value, str) else value
+        parts = [part for part in value.split(",") if part] if isinstance(value, str) else value
         return [ip_network(part) for part in parts]
 
     @field_validator("grpc", "http")

@@ -15,7 +15,7 @@ from meshd.cli.config import Config, read_config
 from meshd.cli.listen import open_bridge, open_dns, open_table
 from meshd.cli.supervise import Role, supervise
 from meshd.core.errors import Invalid, MeshError
-from meshd.daemon.settings import CoreSettings
+from meshd.daemon.settings import CoreSettings, ProbeSettings
 
 _REFUSED = 1
 _USAGE = 2
@@ -65,6 +65,13 @@ def _shared(command: Command) -> Command:
 @click.option("--grpc", help="gRPC API, HOST:PORT  [127.0.0.1:7700]")
 @click.option("--http", help="Health and metrics, HOST:PORT  [127.0.0.1:7780]")
 @click.option("--insecure", is_flag=True, default=None, help="Allow gRPC beyond loopback.")
+@click.option("--probe-in-flight", type=int, help="Probes at once, at most  [256]")
+@click.option("--vantage", type=int, help="Cores that probe each instance  [2, or all]")
+@click.option(
+    "--probe-allow",
+    help="Networks probed although closed to probes (loopback, link-local, metadata)  [none]",
+)
+@click.option("--probe-ports", help="Ports probed although no service has them: 8081,9090  [none]")
 def serve(config: Path | None, **flags: Any) -> None:
     """Run a core and its answerers on this machine.
 
@@ -77,6 +84,12 @@ def serve(config: Path | None, **flags: Any) -> None:
         store=settings.store,
         grpc=settings.grpc,
         http=settings.http,
+        probes=ProbeSettings(
+            in_flight=settings.probe_in_flight,
+            vantage=settings.vantage,
+            allow=settings.probe_allow,
+            ports=settings.probe_ports,
+        ),
     )
     role = Role("core", "meshd.daemon", core.model_dump_json(), must_start=True)
     _run(settings, (f"unix:{settings.data.absolute() / 'core.sock'}",), [role])

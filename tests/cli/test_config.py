@@ -31,6 +31,22 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert [str(network) for network in config.ecs_from] == ["10.0.0.0/8"]
 
 
+def test_nothing_is_allowed_to_probes_unless_said(tmp_path: Path) -> None:
+    config = read_config(None, {})
+    assert (config.probe_allow, config.probe_ports) == ((), ())
+    assert (config.probe_in_flight, config.vantage) == (256, 2)
+    config = read_config(None, {"probe-allow": "127.0.0.0/8,::1/128", "probe-ports": "22,9090"})
+    assert [str(network) for network in config.probe_allow] == ["127.0.0.0/8", "::1/128"]
+    assert config.probe_ports == (22, 9090)
+    file = tmp_path / "meshd.toml"
+    file.write_text('probe-allow = ["127.0.0.0/8"]\nprobe-ports = [22]\nprobe-in-flight = 8\n')
+    config = read_config(file, {})
+    assert ([str(net) for net in config.probe_allow], config.probe_ports) == (
+        ["127.0.0.0/8"],
+        (22,),
+    )
+
+
 def test_every_flag_has_a_key() -> None:
     from meshd.cli.meshd import answer, serve
 
@@ -51,6 +67,8 @@ def test_every_flag_has_a_key() -> None:
         ("grpc = \n", 1),
         ('grpc = "0.0.0.0:7700"\n', 1),
         ('ecs-from = "10.0.0.1/8"\n', 1),
+        ('probe-allow = "lo"\nprobe-ports = [0, 80]\nprobe-in-flight = 0\nvantage = 0\n', 4),
+        ('probe-ports = "80,http"\n', 1),
     ],
 )
 def test_everything_wrong_is_said_at_once(tmp_path: Path, text: str, count: int) -> None:
