@@ -109,3 +109,10 @@ def judge(probed: Probed, passed: bool, check: Check, now: float) -> Probed:
         held = Verdict.RECOVERING if probed.verdict in _OUT else probed.verdict
         return Probed(held, passed, row, False, probed.calm_at)
     return Probed(verdict, passed, row, False, max(now, probed.calm_at) + _COUNTS_S)
+
+
+def is_turning(probed: Probed, check: Check) -> bool:
+    """True while a few more of the same results would take an instance out, or bring it in."""
+    if probed.passed:
+        return probed.verdict is Verdict.RECOVERING and probed.row < check.rise
+    return probed.verdict is Verdict.FAILING and probed.row < check.fall

@@ -1,5 +1,7 @@
 """The HTTP face of a core: /healthz, /readyz and /metrics."""
 
+from collections.abc import Iterable
+
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -35,10 +37,11 @@ class _StateCollector(Collector):
         ]
 
 
-def application(state: State) -> web.Application:
-    """The routes."""
+def application(state: State, collectors: Iterable[Collector] = ()) -> web.Application:
+    """The routes; `collectors` tell more in /metrics."""
     registry = CollectorRegistry()
-    registry.register(_StateCollector(state))
+    for collector in (_StateCollector(state), *collectors):
+        registry.register(collector)
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -57,9 +60,11 @@ def application(state: State) -> web.Application:
     return made
 
 
-async def start_http(state: State, host: str, port: int) -> web.AppRunner:
+async def start_http(
+    state: State, host: str, port: int, collectors: Iterable[Collector] = ()
+) -> web.AppRunner:
     """Serve on one address; OSError if it cannot be had."""
-    runner = web.AppRunner(application(state), access_log=None)
+    runner = web.AppRunner(application(state, collectors), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     return runner

@@ -10,6 +10,8 @@ from pathlib import Path
 from meshd.core.snapshot import Snapshot
 from meshd.daemon.forget import forget_absent
 from meshd.daemon.http import start_http
+from meshd.daemon.probes.own import guard_of
+from meshd.daemon.probes.prober import Prober
 from meshd.daemon.pump import Pump, leases_of, snapshot_of
 from meshd.daemon.saved import keep_signals, read_signals
 from meshd.daemon.server import start_server
@@ -49,10 +51,12 @@ async def run(settings: CoreSettings) -> None:
         state.leases = leases_of(contents.items)
         pump = Pump(store, state)
         addresses = [settings.grpc, f"unix:{settings.data / 'core.sock'}"]
-        server = await start_server(addresses, store, state, pump)
+        guard = guard_of(settings)
+        prober = Prober(state, pump, settings, guard)
+        server = await start_server(addresses, store, state, pump, guard)
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
-        runner = await start_http(state, host.strip("[]"), int(port))
+        runner = await start_http(state, host.strip("[]"), int(port), [prober.metrics])
         stack.push_async_callback(runner.cleanup)
         gc.collect()
         gc.freeze()
@@ -64,6 +68,7 @@ async def run(settings: CoreSettings) -> None:
                 tasks.create_task(pump.run_store()),
                 tasks.create_task(pump.run_signals()),
                 tasks.create_task(pump.run_ticks()),
+                tasks.create_task(prober.run()),
                 tasks.create_task(keep_signals(settings.data / "signals", state)),
                 tasks.create_task(forget_absent(store, state, settings.forget_after_s)),
             ]

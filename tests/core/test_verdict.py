@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.model import Check
-from meshd.core.verdict import Probed, Verdict, judge
+from meshd.core.verdict import Probed, Verdict, is_turning, judge
 
 EVERY_S = 2.0
 CALM = float("-inf")
@@ -187,3 +187,15 @@ def test_what_is_down_is_never_kept_up() -> None:
             probed = judge(probed, result == "+", check(), now)
             now += EVERY_S
         assert probed.verdict is Verdict.DOWN
+
+
+def test_what_may_turn() -> None:
+    """Between the first surprise and the verdict, and not while damping holds it."""
+    probed, now, seen = Probed(is_fresh=False), 0.0, []
+    for result in "+---++++-+":
+        probed = judge(probed, result == "+", check(), now)
+        seen.append(is_turning(probed, check()))
+        now += EVERY_S
+    assert seen == [False, True, True, False, True, False, False, False, True, False]
+    # The last one: it changed four times, stays failing, and more passes do not hurry that.
+    assert probed.verdict is Verdict.FAILING
