@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from meshd.core.guard import Guard
 from meshd.core.vantage import probers
-from meshd.core.verdict import is_turning
+from meshd.core.verdict import Verdict, is_turning
 from meshd.daemon.probes.kinds import Kinds, Outcome
 from meshd.daemon.probes.metrics import ProbeMetrics
 from meshd.daemon.probes.schedule import Schedule
@@ -60,10 +60,12 @@ class Prober:
         if target.last is None:
             return "not probed yet"
         probed = self._pump.observed.probed.get(instance)
-        left_s = probed.damped_until() - time.monotonic() if probed else 0.0
+        if probed is None or not target.last.passed or probed.verdict is Verdict.UP:
+            return target.last.reason
+        left_s = probed.damped_until() - time.monotonic()
         if left_s > 0:
-            return f"{target.last.reason}; it was up and down often: not up for {left_s:.0f} s"
-        return target.last.reason
+            return f"passed, but it was up and down often: not up for another {left_s:.0f} s"
+        return f"passed {probed.row} of {target.check.rise} times"
 
     async def run(self) -> None:
         """Probe, for ever."""
@@ -76,8 +78,9 @@ class Prober:
 
     async def _watch(self) -> None:
         while True:
-            await self._state.moved()
+            # First, for the state may have moved before this began to wait.
             self._wake.set()
+            await self._state.moved()
 
     def _follow(self) -> None:
         new, gone, idle = self._targets.follow(self._state.snapshot)
