@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from meshd.core.errors import Fault, Invalid
 from meshd.core.guard import STRICT, Guard, guard_faults
 from meshd.core.hashing import BUCKETS
-from meshd.core.model import Instance, Record
+from meshd.core.model import Force, Instance, Override, Record
 from meshd.core.ranges import Policy
 from meshd.core.references import Known, Lines, reference_faults, twin_faults
 from meshd.core.resolve import Spot, choose
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Change, Kind, Topology, kind_of
+from meshd.core.verdict import Verdict
 
 DOCUMENT_KINDS = (Kind.ZONES, Kind.POPS, Kind.RANGES, Kind.SERVICES, Kind.INSTANCES)
 # Removing more of a service's instances at once than this share needs force.
 REMOVAL_SHARE = 0.3
+# What an operator says of an instance that is to lose its clients.
+_TAKES_OUT = (Force.DOWN, Force.LEAVE, Force.DRAIN)
 _SAMPLED_RANGES = 300
 _SAMPLED_BUCKETS = 128
 _COMPARED_SERVICES = 50
@@ -163,7 +166,8 @@ def plan_edits(snapshot: Snapshot, changes: Sequence[Change], guard: Guard = STR
         before = topology.get(change.kind, change.name)
         if before is None and change.record is None:
             raise Invalid([Fault(f"{change.kind}.{change.name}", "there is nothing to delete")])
-        if before != change.record:
+        # An override that says the same may hold for another time.
+        if before != change.record or change.kind is Kind.OVERRIDES:
             edits.append(PlannedEdit(change.kind, change.name, before, change.record))
     after = topology.apply(changes, topology.revision)
     faults = _faults_after(after, edits, {})
@@ -171,7 +175,9 @@ def plan_edits(snapshot: Snapshot, changes: Sequence[Change], guard: Guard = STR
     faults += [
         Fault(f"overrides.{edit.name}", f"there is no instance {edit.name!r}")
         for edit in edits
-        if edit.kind is Kind.OVERRIDES and edit.after and edit.name not in after.instances
+        if isinstance(edit.after, Override)
+        and not edit.after.is_pattern
+        and edit.name not in after.instances
     ]
     if faults:
         raise Invalid(faults)
@@ -207,7 +213,33 @@ def _unsafe(before: Snapshot, after: Snapshot, edits: Sequence[PlannedEdit]) -> 
         for service, count in gone.items()
         if service in after.topology.services
     ]
+    reasons += _forced_out(before, after, edits)
     return tuple(reason for reason in reasons if reason)
+
+
+def _forced_out(before: Snapshot, after: Snapshot, edits: Sequence[PlannedEdit]) -> Iterable[str]:
+    """What overrides would take out beyond what deleting may, and patterns that match nobody."""
+    touched: set[str] = set()
+    for edit in edits:
+        if not isinstance(edit.after, Override):
+            continue
+        names = after.topology.matching(edit.name)
+        if not names:
+            yield f"no instance matches {edit.name!r} now"
+        if edit.after.force in _TAKES_OUT:
+            touched.update(after.topology.instances[name].service for name in names)
+    for service in sorted(touched & before.views.keys() & after.views.keys()):
+        had, has = (_staying(snapshot.views[service]) for snapshot in (before, after))
+        if had and not has:
+            yield f"service {service} would have no ready instance left of {had}"
+        elif had - has >= 2 and had - has > len(after.views[service].members) * REMOVAL_SHARE:
+            yield f"service {service} would lose {had - has} of {had} ready instances at once"
+
+
+def _staying(view: ServiceView) -> int:
+    """How many instances are ready and are not on their way out."""
+    verdicts = [member.verdict for member in view.members]
+    return sum(verdict.is_ready and verdict is not Verdict.LEAVING for verdict in verdicts)
 
 
 def _leaves(edit: PlannedEdit) -> bool:

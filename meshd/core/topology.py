@@ -1,6 +1,6 @@
 """What people and pipelines decided, at one revision; changed only by what was committed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -61,6 +61,9 @@ class Change:
     def put(cls, record: Record) -> "Change":
         """The change that makes `record` be."""
         return cls(kind_of(record), record.name, record)
+
+
+_SIGNS = frozenset("*?[")
 
 
 def _patterns(overrides: Iterable[Override]) -> tuple[Override, ...]:
@@ -126,21 +129,27 @@ class Topology:
             tables["patterns"] = _patterns(tables[Kind.OVERRIDES].values())
         return replace(self, revision=revision, ranges=table, **tables)
 
-    def force_on(self, instance: str) -> Force | None:
-        """What an operator decided about an instance: by its name, else by the longest pattern."""
+    def override_on(self, instance: str) -> Override | None:
+        """The override that counts for an instance: by its name, else by the longest pattern."""
         if not self.overrides:
             return None
         named = self.overrides.get(instance)
         if named is not None:
-            return named.force
+            return named
         for override in self.patterns:
             if fnmatchcase(instance, override.instance):
-                return override.force
+                return override
         return None
 
-    def matching(self, pattern: str) -> Iterable[str]:
+    def force_on(self, instance: str) -> Force | None:
+        """What an operator decided about an instance."""
+        override = self.override_on(instance)
+        return override.force if override else None
+
+    def matching(self, pattern: str) -> Collection[str]:
         """The instances that an override is about."""
-        if not Override(pattern, Force.UP).is_pattern:
+        # Also asked of what a store lost, which may never have been a valid name.
+        if not _SIGNS.intersection(pattern):
             return (pattern,) if pattern in self.instances else ()
         return [name for name in self.instances if fnmatchcase(name, pattern)]
 
