@@ -5,6 +5,7 @@ every change after it: both are taken without an await between.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from meshd.core.errors import Unavailable
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change
+from meshd.daemon.drain import Lasting
 from meshd.v1.topology_pb2 import FollowResponse
 from meshd.wire.follow import changes_event
 
@@ -53,6 +55,8 @@ class State:
         self.guard = guard
         # Instance -> the lease that its presence is bound to, and the revision that put it.
         self.leases: dict[str, Held] = {}
+        self.lasting = Lasting(snapshot, time.monotonic())
+        self.swaps = 0
         self._feeds: set[Feed] = set()
         # Every change above the floor, oldest first.
         self._history: deque[FollowResponse] = deque()
@@ -88,6 +92,8 @@ class State:
         self._wake()
 
     def _wake(self) -> None:
+        self.swaps += 1
+        self.lasting.swapped(self.snapshot, time.monotonic())
         self._moved.set()
         self._moved = asyncio.Event()
 
