@@ -48,7 +48,7 @@ async def start_server(
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=4096)
     topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state, guard), server)
-    resolver_pb2_grpc.add_ResolverServicer_to_server(Resolver(state), server)
+    resolver_pb2_grpc.add_ResolverServicer_to_server(Resolver(state, pump.observed), server)
     registry_pb2_grpc.add_RegistryServicer_to_server(Registry(store, state, pump, guard), server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

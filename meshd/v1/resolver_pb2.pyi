@@ -6,6 +6,98 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SafeToStopRequest(_message.Message):
+    __slots__ = ("instance",)
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    def __init__(self, instance: _Optional[str] = ...) -> None: ...
+
+class SafeToStop(_message.Message):
+    __slots__ = ("instance", "verdict", "safe_in_s", "is_answered", "min_ttl_s")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SAFE_IN_S_FIELD_NUMBER: _ClassVar[int]
+    IS_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    MIN_TTL_S_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    verdict: str
+    safe_in_s: float
+    is_answered: bool
+    min_ttl_s: float
+    def __init__(self, instance: _Optional[str] = ..., verdict: _Optional[str] = ..., safe_in_s: _Optional[float] = ..., is_answered: _Optional[bool] = ..., min_ttl_s: _Optional[float] = ...) -> None: ...
+
+class SafeToStopResponse(_message.Message):
+    __slots__ = ("instances", "revision")
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    instances: _containers.RepeatedCompositeFieldContainer[SafeToStop]
+    revision: int
+    def __init__(self, instances: _Optional[_Iterable[_Union[SafeToStop, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class TopRequest(_message.Message):
+    __slots__ = ("service", "every_s")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    EVERY_S_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    every_s: float
+    def __init__(self, service: _Optional[str] = ..., every_s: _Optional[float] = ...) -> None: ...
+
+class TopInstance(_message.Message):
+    __slots__ = ("instance", "version", "pop", "verdict", "held", "load", "load_age_s", "in_flight", "share", "weight", "reason")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    LOAD_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    version: str
+    pop: str
+    verdict: str
+    held: bool
+    load: float
+    load_age_s: float
+    in_flight: int
+    share: float
+    weight: int
+    reason: str
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., held: _Optional[bool] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TopPop(_message.Message):
+    __slots__ = ("pop", "ttl_min_s", "ttl_max_s")
+    POP_FIELD_NUMBER: _ClassVar[int]
+    TTL_MIN_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_MAX_S_FIELD_NUMBER: _ClassVar[int]
+    pop: str
+    ttl_min_s: int
+    ttl_max_s: int
+    def __init__(self, pop: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ...) -> None: ...
+
+class TopService(_message.Message):
+    __slots__ = ("service", "pops", "instances")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POPS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pops: _containers.RepeatedCompositeFieldContainer[TopPop]
+    instances: _containers.RepeatedCompositeFieldContainer[TopInstance]
+    def __init__(self, service: _Optional[str] = ..., pops: _Optional[_Iterable[_Union[TopPop, _Mapping]]] = ..., instances: _Optional[_Iterable[_Union[TopInstance, _Mapping]]] = ...) -> None: ...
+
+class TopResponse(_message.Message):
+    __slots__ = ("revision", "services", "note")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    services: _containers.RepeatedCompositeFieldContainer[TopService]
+    note: str
+    def __init__(self, revision: _Optional[int] = ..., services: _Optional[_Iterable[_Union[TopService, _Mapping]]] = ..., note: _Optional[str] = ...) -> None: ...
+
 class ResolveRequest(_message.Message):
     __slots__ = ("name", "client", "type")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -67,7 +159,7 @@ class ExplainRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
 
 class ExplainedInstance(_message.Message):
-    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded", "share")
+    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded", "share", "kept", "held", "reason", "ttl_s")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POP_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +174,10 @@ class ExplainedInstance(_message.Message):
     IN_SET_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TTL_S_FIELD_NUMBER: _ClassVar[int]
     instance: str
     version: str
     pop: str
@@ -96,7 +192,11 @@ class ExplainedInstance(_message.Message):
     in_set: bool
     excluded: str
     share: float
-    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
+    kept: float
+    held: bool
+    reason: str
+    ttl_s: float
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., reason: _Optional[str] = ..., ttl_s: _Optional[float] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes")

@@ -44,6 +44,16 @@ class ResolverStub:
                 request_serializer=meshd_dot_v1_dot_resolver__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=meshd_dot_v1_dot_resolver__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.SafeToStop = channel.unary_unary(
+                '/meshd.v1.Resolver/SafeToStop',
+                request_serializer=meshd_dot_v1_dot_resolver__pb2.SafeToStopRequest.SerializeToString,
+                response_deserializer=meshd_dot_v1_dot_resolver__pb2.SafeToStopResponse.FromString,
+                _registered_method=True)
+        self.Top = channel.unary_stream(
+                '/meshd.v1.Resolver/Top',
+                request_serializer=meshd_dot_v1_dot_resolver__pb2.TopRequest.SerializeToString,
+                response_deserializer=meshd_dot_v1_dot_resolver__pb2.TopResponse.FromString,
+                _registered_method=True)
 
 
 class ResolverServicer:
@@ -61,6 +71,21 @@ class ResolverServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SafeToStop(self, request, context):
+        """When the last answer that holds an instance has expired everywhere.
+        NOT_FOUND: no instance has this name, or matches this pattern.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Top(self, request, context):
+        """Instances as they are answered now, and again whenever the time asked for has passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResolverServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +98,16 @@ def add_ResolverServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=meshd_dot_v1_dot_resolver__pb2.ExplainRequest.FromString,
                     response_serializer=meshd_dot_v1_dot_resolver__pb2.ExplainResponse.SerializeToString,
+            ),
+            'SafeToStop': grpc.unary_unary_rpc_method_handler(
+                    servicer.SafeToStop,
+                    request_deserializer=meshd_dot_v1_dot_resolver__pb2.SafeToStopRequest.FromString,
+                    response_serializer=meshd_dot_v1_dot_resolver__pb2.SafeToStopResponse.SerializeToString,
+            ),
+            'Top': grpc.unary_stream_rpc_method_handler(
+                    servicer.Top,
+                    request_deserializer=meshd_dot_v1_dot_resolver__pb2.TopRequest.FromString,
+                    response_serializer=meshd_dot_v1_dot_resolver__pb2.TopResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +164,60 @@ class Resolver:
             '/meshd.v1.Resolver/Explain',
             meshd_dot_v1_dot_resolver__pb2.ExplainRequest.SerializeToString,
             meshd_dot_v1_dot_resolver__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SafeToStop(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshd.v1.Resolver/SafeToStop',
+            meshd_dot_v1_dot_resolver__pb2.SafeToStopRequest.SerializeToString,
+            meshd_dot_v1_dot_resolver__pb2.SafeToStopResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Top(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshd.v1.Resolver/Top',
+            meshd_dot_v1_dot_resolver__pb2.TopRequest.SerializeToString,
+            meshd_dot_v1_dot_resolver__pb2.TopResponse.FromString,
             options,
             channel_credentials,
             insecure,

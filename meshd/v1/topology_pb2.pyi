@@ -16,7 +16,7 @@ class GetRequest(_message.Message):
     def __init__(self, kinds: _Optional[_Iterable[str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class GetResponse(_message.Message):
-    __slots__ = ("revision", "records", "signals", "verdicts")
+    __slots__ = ("revision", "records", "signals", "verdicts", "expires_in_s")
     class SignalsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -31,15 +31,24 @@ class GetResponse(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ExpiresInSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     REVISION_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
     revision: int
     records: _containers.RepeatedCompositeFieldContainer[_records_pb2.Record]
     signals: _containers.MessageMap[str, Signal]
     verdicts: _containers.ScalarMap[str, str]
-    def __init__(self, revision: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Mapping[str, Signal]] = ..., verdicts: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    expires_in_s: _containers.ScalarMap[str, float]
+    def __init__(self, revision: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Mapping[str, Signal]] = ..., verdicts: _Optional[_Mapping[str, str]] = ..., expires_in_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
     __slots__ = ("document",)

@@ -1,29 +1,43 @@
 """The Resolver service: what DNS would answer, in full, and why."""
 
+import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from dns.rdatatype import RdataType, UnknownRdatatype
 
-from meshd.core.errors import Invalid
+from meshd.core.errors import Invalid, NotFound
 from meshd.core.explain import Explanation, Line, explain
+from meshd.core.lifetime import all_stand_in, longest_s
 from meshd.core.model import dns_name
 from meshd.core.names import to_wire
 from meshd.core.ranking import Ranked
+from meshd.core.reasons import reason
 from meshd.core.resolve import Answer, Client, resolve
-from meshd.daemon.rpc.status import unary
+from meshd.core.snapshot import Snapshot
+from meshd.daemon.observed import Observed
+from meshd.daemon.rpc.status import streaming, unary
+from meshd.daemon.rpc.top import Top, clues_of
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 from meshd.v1 import resolver_pb2_grpc
 from meshd.wire import answers
 from meshd.wire.dns import Rcode
 
+_EVERY_BOUNDS_S = (0.2, 60.0)
+# Of the time, at most one part in so many goes into one `top`.
+_TOP_DUTY = 4
+
 
 class Resolver(resolver_pb2_grpc.ResolverServicer):
     """Answers from the core's snapshot with the same function that answerers use."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, observed: Observed) -> None:
         self._state = state
+        self._observed = observed
+        self._top = Top(state, observed)
 
     @unary
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: N802
@@ -62,7 +76,59 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             notes=found.notes,
         )
         _fill_choice(made, found)
+        self._fill_instances(made, snapshot, found)
         return made
+
+    def _fill_instances(
+        self, made: pb.ExplainResponse, snapshot: Snapshot, found: Explanation
+    ) -> None:
+        view, now = found.answer.view, time.monotonic()
+        if view is None:
+            return
+        stand_in = all_stand_in(view)
+        for line in found.lines:
+            instance = line.member.instance
+            shown = _instance(line)
+            shown.ttl_s = longest_s(view, line.member, stand_in)
+            clues = clues_of(self._observed, instance.name, now)
+            shown.reason = reason(snapshot, instance, clues, now)
+            made.instances.append(shown)
+
+    @unary
+    async def SafeToStop(  # noqa: N802
+        self, request: pb.SafeToStopRequest, context: Any
+    ) -> pb.SafeToStopResponse:
+        snapshot, now = self._state.snapshot, time.monotonic()
+        topology, lasting = snapshot.topology, self._state.lasting
+        names = topology.matching(request.instance)
+        if not names:
+            raise NotFound(f"no instance is called {request.instance!r}, or matches it")
+        made = pb.SafeToStopResponse(revision=topology.revision)
+        for name in sorted(names):
+            instance = topology.instances[name]
+            service = topology.services.get(instance.service)
+            made.instances.add(
+                instance=name,
+                verdict=snapshot.verdict(instance),
+                safe_in_s=lasting.safe_in_s(name, now),
+                is_answered=lasting.is_answered(name),
+                min_ttl_s=service.ttl.min_s if service else 0,
+            )
+        return made
+
+    @streaming
+    async def Top(self, request: pb.TopRequest, context: Any) -> AsyncIterator[pb.TopResponse]:  # noqa: N802
+        every_s = request.every_s
+        low, high = _EVERY_BOUNDS_S
+        if every_s and not low <= every_s <= high:
+            raise Invalid(f"every_s must be 0, or {low:g}..{high:g} seconds")
+        while True:
+            began = time.monotonic()
+            yield await self._top.reply(request.service)
+            if not every_s:
+                return
+            took_s = time.monotonic() - began
+            await asyncio.sleep(max(every_s, (_TOP_DUTY - 1) * took_s))
 
 
 def _client(text: str) -> Client | None:
@@ -112,7 +178,6 @@ def _fill_choice(made: pb.ExplainResponse, found: Explanation) -> None:
     made.ttl_s, made.ttl_reason = choice.ttl.seconds, choice.ttl.reason
     made.ttl_min_s, made.ttl_max_s = view.service.ttl.min_s, view.service.ttl.max_s
     made.ttl_headroom = choice.ttl.headroom
-    made.instances.extend(map(_instance, found.lines))
 
 
 def _instance(line: Line) -> pb.ExplainedInstance:
@@ -126,6 +191,8 @@ def _instance(line: Line) -> pb.ExplainedInstance:
         load=member.signal.load,
         headroom=line.headroom,
         share=member.signal.share,
+        kept=member.signal.kept,
+        held=member.signal.held,
         weight=member.weight,
         place=line.place,
         tier=line.tier,

@@ -1,0 +1,114 @@
+"""What `meshctl top` shows: instances as they are answered now, beside the event loop."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from meshd.core.errors import NotFound
+from meshd.core.ranking import Member
+from meshd.core.reasons import Clues, reason
+from meshd.core.snapshot import ServiceView, Snapshot
+from meshd.core.spread import Spread, spread
+from meshd.daemon.observed import Observed, Told
+from meshd.daemon.state import State
+from meshd.v1 import resolver_pb2 as pb
+
+MOST_INSTANCES = 5000
+_NOTHING_TOLD = Told()
+
+
+def clues_of(observed: Observed, name: str, now: float) -> Clues:
+    """What is remembered of an instance and is not in its signal."""
+    told, since = observed.told.get(name), observed.ready_since.get(name)
+    ready_for_s = None if since is None else now - since
+    return Clues(observed.probed.get(name), bool(told and told.lame_duck), ready_for_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """All that one reply is made from, taken at once."""
+
+    snapshot: Snapshot
+    told: Mapping[str, Told]
+    clues: Mapping[str, Clues]
+    now: float
+
+
+class Top:
+    """Makes replies; the spread of a service is worked out once for each of its views."""
+
+    def __init__(self, state: State, observed: Observed) -> None:
+        self._state = state
+        self._observed = observed
+        self._known: dict[str, tuple[ServiceView, Mapping[str, Spread]]] = {}
+
+    async def reply(self, service: str) -> pb.TopResponse:
+        """One service, or all of them as far as they fit; NotFound."""
+        snapshot, now = self._state.snapshot, time.monotonic()
+        if service and service not in snapshot.views:
+            raise NotFound(f"there is no service {service!r}")
+        names = [service] if service else sorted(snapshot.views)
+        shown, note = _fitting(snapshot, names)
+        told = {m.instance.name: self._observed.told.get(m.instance.name) for m in shown}
+        known = {name: each for name, each in told.items() if each is not None}
+        clues = {name: clues_of(self._observed, name, now) for name in told}
+        moment = _Moment(snapshot, known, clues, now)
+        made = await asyncio.to_thread(self._make, moment, shown)
+        made.note = note
+        return made
+
+    def _make(self, moment: _Moment, shown: Sequence[Member]) -> pb.TopResponse:
+        made = pb.TopResponse(revision=moment.snapshot.topology.revision)
+        by_service: dict[str, list[Member]] = {}
+        for member in shown:
+            by_service.setdefault(member.instance.service, []).append(member)
+        for name, members in by_service.items():
+            spreads = self._spreads(moment.snapshot.views[name])
+            pops = [
+                pb.TopPop(pop=pop, ttl_min_s=found.ttl_min_s, ttl_max_s=found.ttl_max_s)
+                for pop, found in sorted(spreads.items())
+            ]
+            instances = [_instance(moment, spreads[m.instance.pop], m) for m in members]
+            made.services.append(pb.TopService(service=name, pops=pops, instances=instances))
+        for name in self._known.keys() - moment.snapshot.views.keys():
+            self._known.pop(name, None)
+        return made
+
+    def _spreads(self, view: ServiceView) -> Mapping[str, Spread]:
+        held = self._known.get(view.service.name)
+        if held is None or held[0] is not view:
+            pops = {member.instance.pop for member in view.members}
+            held = (view, {pop: spread(view, pop) for pop in pops})
+            self._known[view.service.name] = held
+        return held[1]
+
+
+def _fitting(snapshot: Snapshot, names: Sequence[str]) -> tuple[list[Member], str]:
+    """The members of the first services, as many as a reply holds, and what is left out."""
+    shown: list[Member] = []
+    whole = sum(len(snapshot.views[name].members) for name in names)
+    for name in names:
+        shown += snapshot.views[name].members[: MOST_INSTANCES - len(shown)]
+        if len(shown) == MOST_INSTANCES:
+            break
+    note = f"{len(shown)} of {whole} instances: ask for one service" if len(shown) < whole else ""
+    return shown, note
+
+
+def _instance(moment: _Moment, spread: Spread, member: Member) -> pb.TopInstance:
+    name = member.instance.name
+    told = moment.told.get(name, _NOTHING_TOLD)
+    return pb.TopInstance(
+        instance=name,
+        version=member.instance.version.text,
+        pop=member.instance.pop,
+        verdict=member.verdict,
+        held=member.signal.held,
+        load=member.signal.load,
+        load_age_s=None if told.load_at is None else max(0.0, moment.now - told.load_at),
+        in_flight=told.in_flight,
+        share=spread.firsts.get(name, 0.0),
+        weight=member.weight,
+        reason=reason(moment.snapshot, member.instance, moment.clues[name], moment.now),
+    )
