@@ -1,13 +1,23 @@
 """The Topology service: read, plan, apply, commit, history, follow."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from meshd.core import plan as planning
-from meshd.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from meshd.core.errors import (
+    Conflict,
+    Fault,
+    Invalid,
+    Malformed,
+    MeshError,
+    NotFound,
+    Refused,
+)
 from meshd.core.guard import STRICT, Guard
-from meshd.core.model import Record
+from meshd.core.model import Override, Record
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
 from meshd.daemon.rpc.status import streaming, unary
@@ -22,6 +32,14 @@ from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, valu
 
 _BEAT_S = 1.0
 _MAX_HISTORY = 1000
+_LONGEST_S = 86_400.0
+
+
+class _Expiry(NamedTuple):
+    """The lease that an override goes away with, and when (monotonic seconds)."""
+
+    lease: int
+    at: float
 
 
 class Topology(topology_pb2_grpc.TopologyServicer):
@@ -31,6 +49,8 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         self._store = store
         self._state = state
         self._guard = guard
+        # Of the overrides that expire, those that this core wrote.
+        self._expiries: dict[str, _Expiry] = {}
 
     @streaming
     async def Get(self, request: pb.GetRequest, context: Any) -> AsyncIterator[pb.GetResponse]:  # noqa: N802
@@ -41,13 +61,22 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         for record in records:
             page.append(record)
             if len(page) == PART_RECORDS:
-                yield _page(snapshot, page)
+                yield self._page(snapshot, page)
                 page, sent = [], True
                 await asyncio.sleep(0)
         if request.name and not page:
             raise NotFound(f"no {'/'.join(request.kinds) or 'record'} is called {request.name!r}")
         if page or not sent:
-            yield _page(snapshot, page)
+            yield self._page(snapshot, page)
+
+    def _page(self, snapshot: Snapshot, records: Sequence[Record]) -> pb.GetResponse:
+        page = _page(snapshot, records)
+        now = time.monotonic()
+        for record in records:
+            expiry = self._expiries.get(record.name) if isinstance(record, Override) else None
+            if expiry is not None and expiry.at > now:
+                page.expires_in_s[record.name] = expiry.at - now
+        return page
 
     @unary
     async def Plan(self, request: pb.PlanRequest, context: Any) -> pb.PlanResponse:  # noqa: N802
@@ -76,17 +105,57 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         changes = [change_from_message(edit) for edit in request.edits]
         if not changes or any(change.kind is Kind.PRESENCE for change in changes):
             raise Invalid("a commit needs edits, and none of them may be of presence")
+        lives = _lives(request.edits)
         plan = planning.plan_edits(snapshot, changes, self._guard)
         author = Author(request.author or "unknown", request.what or "commit")
         revision = plan.revision
         if plan.edits:
-            revision = await self._write(plan, author, guard, force=request.force)
+            async with self._granted(lives) as expiries:
+                leases = {key_of(Kind.OVERRIDES, name): e.lease for name, e in expiries.items()}
+                revision = await self._write(
+                    plan, author, guard, force=request.force, leases=leases
+                )
+            await self._replace_expiries(plan, expiries)
         return pb.CommitResponse(revision=revision)
 
-    async def _write(self, plan: planning.Plan, author: Author, guard: int, *, force: bool) -> int:
+    @contextlib.asynccontextmanager
+    async def _granted(self, lives: Mapping[str, float]) -> AsyncIterator[dict[str, _Expiry]]:
+        """A lease for each override that expires; none stays if the block fails."""
+        made: dict[str, _Expiry] = {}
+        try:
+            for name, expires_s in lives.items():
+                lease = await self._store.grant(expires_s)
+                made[name] = _Expiry(lease, time.monotonic() + expires_s)
+            yield made
+        except MeshError:
+            with contextlib.suppress(MeshError):
+                for expiry in made.values():
+                    await self._store.revoke(expiry.lease)
+            raise
+
+    async def _replace_expiries(self, plan: planning.Plan, expiries: Mapping[str, _Expiry]) -> None:
+        """Know what expires when; leases that hold nothing any more end."""
+        written = {edit.name for edit in plan.edits if edit.kind is Kind.OVERRIDES}
+        now = time.monotonic()
+        over = {name for name, held in self._expiries.items() if name in written or held.at <= now}
+        ended = [self._expiries.pop(name) for name in over]
+        self._expiries.update(expiries)
+        with contextlib.suppress(MeshError):
+            for expiry in ended:
+                await self._store.revoke(expiry.lease)
+
+    async def _write(
+        self,
+        plan: planning.Plan,
+        author: Author,
+        guard: int,
+        *,
+        force: bool,
+        leases: Mapping[str, int] | None = None,
+    ) -> int:
         if plan.unsafe and not force:
             raise Refused("; ".join(plan.unsafe) + " (force would do it)")
-        writes = _writes(plan.changes())
+        writes = _writes(plan.changes(), leases or {})
         # Two topology commits planned from one state cannot both pass. The value must change,
         # for a store makes no revision of what stays the same.
         writes.append(Put(GUARD_KEY, str(guard).encode()))
@@ -165,12 +234,34 @@ def _page(snapshot: Snapshot, records: Sequence[Record]) -> pb.GetResponse:
     return page
 
 
-def _writes(changes: Iterable[Change]) -> list[Write]:
+def _lives(edits: Iterable[pb.Edit]) -> dict[str, float]:
+    """Override -> for how many seconds it holds; Invalid lists every edit that cannot expire."""
+    faults = []
+    found = {}
+    for edit in edits:
+        if not edit.expires_s:
+            continue
+        where = f"{edit.kind}.{edit.name}.expires_s"
+        if edit.kind != Kind.OVERRIDES or not edit.HasField("record"):
+            faults.append(Fault(where, "only an override that is put can expire"))
+        # NaN fails both comparisons.
+        elif not 1 <= edit.expires_s <= _LONGEST_S:
+            faults.append(Fault(where, f"must be 1..{_LONGEST_S:g} seconds"))
+        found[edit.name] = edit.expires_s
+    if faults:
+        raise Invalid(faults)
+    return found
+
+
+def _writes(changes: Iterable[Change], leases: Mapping[str, int]) -> list[Write]:
     writes: list[Write] = []
     for change in changes:
         key = key_of(change.kind, change.name)
         record = change.record
-        writes.append(Delete(key) if record is None else Put(key, value_of(record)))
+        if record is None:
+            writes.append(Delete(key))
+        else:
+            writes.append(Put(key, value_of(record), leases.get(key, 0)))
     return writes
 
 
