@@ -2,14 +2,15 @@
 
 import click
 
-from meshd.cli.connect import Server, author
+from meshd.cli.connect import Server
+from meshd.cli.drain_command import drain
 from meshd.cli.output import json_option, print_json
+from meshd.cli.overrides import commit, for_option, force_option, override, standing
 from meshd.core.errors import Invalid
-from meshd.core.model import Force, Instance, Override, Record, parse_address
+from meshd.core.model import Force, Instance, parse_address
 from meshd.core.selector import Version
-from meshd.core.topology import Kind, kind_of
+from meshd.core.topology import Kind
 from meshd.v1 import topology_pb2 as pb
-from meshd.v1 import topology_pb2_grpc
 from meshd.wire.messages import record_to_message
 
 
@@ -18,16 +19,7 @@ def instance() -> None:
     """Add, remove, drain and force instances."""
 
 
-def _commit(server: Server, edit: pb.Edit, what: str, *, force: bool = False) -> int:
-    request = pb.CommitRequest(edits=[edit], author=author(), what=what, force=force)
-    with server.channel() as channel:
-        stub = topology_pb2_grpc.TopologyStub(channel)
-        return int(stub.Commit(request, timeout=server.timeout_s).revision)
-
-
-def _put(record: Record) -> pb.Edit:
-    message = record_to_message(record)
-    return pb.Edit(kind=kind_of(record), name=record.name, record=message)
+instance.add_command(drain)
 
 
 def _done(name: str, what: str, revision: int, as_json: bool) -> None:
@@ -84,7 +76,8 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter a flag
         )
     except Invalid as error:
         raise click.UsageError("; ".join(str(fault) for fault in error.faults)) from None
-    revision = _commit(server, _put(made), f"instance add {name}")
+    edit = pb.Edit(kind=Kind.INSTANCES, name=name, record=record_to_message(made))
+    revision = commit(server, edit, f"instance add {name}")
     _done(name, "added", revision, as_json)
 
 
@@ -99,59 +92,65 @@ def remove(server: Server, name: str, force: bool, as_json: bool) -> None:
     Example: meshctl instance remove api-eu-9
     """
     edit = pb.Edit(kind=Kind.INSTANCES, name=name)
-    revision = _commit(server, edit, f"instance remove {name}", force=force)
+    revision = commit(server, edit, f"instance remove {name}", force=force)
     _done(name, "removed", revision, as_json)
 
 
-def _force(server: Server, name: str, force: Force, as_json: bool) -> None:
-    edit = _put(Override(name, force))
-    _done(name, f"forced {force}", _commit(server, edit, f"instance {force} {name}"), as_json)
+def _force(server: Server, edit: tuple[str, Force], for_s: float, force: bool) -> tuple[str, int]:
+    """Put an override: what was done, and the revision."""
+    name, said = edit
+    revision = override(server, edit, f"instance {said} {name}", for_s, force)
+    until = f" for {for_s:g} s" if for_s else ""
+    # A pattern may have been forced on nobody, for those to come.
+    is_pattern = any(sign in name for sign in "*?[")
+    covered = f" ({_counted(server, name)})" if is_pattern else ""
+    return f"forced {said}{until}{covered}", revision
+
+
+def _counted(server: Server, pattern: str) -> str:
+    count = len(standing(server, pattern, may_be_none=True))
+    return f"{count} instance{'' if count == 1 else 's'} now"
+
+
+_name = click.argument("name", metavar="NAME_OR_PATTERN")
 
 
 @instance.command()
-@click.argument("name")
+@_name
+@for_option
+@force_option
 @json_option
 @click.pass_obj
-def drain(server: Server, name: str, as_json: bool) -> None:
-    """Keep an instance out of new answers; those who know it may still use it.
+def up(server: Server, name: str, for_s: float, is_forced: bool, as_json: bool) -> None:
+    """Hold instances up, whatever signals say.
 
-    Example: meshctl instance drain api-eu-1
+    Example: meshctl instance up 'api-eu-*' --for 10m
     """
-    _force(server, name, Force.DRAIN, as_json)
+    _done(name, *_force(server, (name, Force.UP), for_s, is_forced), as_json)
 
 
 @instance.command()
-@click.argument("name")
+@_name
+@for_option
+@force_option
 @json_option
 @click.pass_obj
-def up(server: Server, name: str, as_json: bool) -> None:
-    """Hold an instance up, whatever signals say.
+def down(server: Server, name: str, for_s: float, is_forced: bool, as_json: bool) -> None:
+    """Hold instances down: they are not answered even if all others are down.
 
-    Example: meshctl instance up api-eu-1
+    Example: meshctl instance down api-eu-1 --for 10m
     """
-    _force(server, name, Force.UP, as_json)
+    _done(name, *_force(server, (name, Force.DOWN), for_s, is_forced), as_json)
 
 
 @instance.command()
-@click.argument("name")
-@json_option
-@click.pass_obj
-def down(server: Server, name: str, as_json: bool) -> None:
-    """Hold an instance down: it is not answered even if all others are down.
-
-    Example: meshctl instance down api-eu-1
-    """
-    _force(server, name, Force.DOWN, as_json)
-
-
-@instance.command()
-@click.argument("name")
+@_name
 @json_option
 @click.pass_obj
 def clear(server: Server, name: str, as_json: bool) -> None:
-    """Take back what drain, up or down said: signals count again.
+    """Take back what drain, up or down said of this name or pattern: signals count again.
 
-    Example: meshctl instance clear api-eu-1
+    Example: meshctl instance clear 'api-eu-*'
     """
     edit = pb.Edit(kind=Kind.OVERRIDES, name=name)
-    _done(name, "not forced any more", _commit(server, edit, f"instance clear {name}"), as_json)
+    _done(name, "not forced any more", commit(server, edit, f"instance clear {name}"), as_json)

@@ -7,6 +7,7 @@ from meshd.cli.connect import Server
 from meshd.cli.doctor.command import doctor
 from meshd.cli.instance_commands import instance
 from meshd.cli.resolve_commands import explain, resolve
+from meshd.cli.top_command import top
 from meshd.cli.topology_commands import apply, export, get, history, plan
 from meshd.cli.watch_command import watch
 
@@ -31,7 +32,7 @@ def main(context: click.Context, server: str, timeout: float) -> None:
     context.obj = Server(server, timeout)
 
 
-for command in (apply, plan, get, export, history, resolve, explain, doctor, watch, instance):
+for command in (apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance):
     main.add_command(command)
 
 

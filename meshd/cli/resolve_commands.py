@@ -87,7 +87,8 @@ def explain(server: Server, name: str, client: str, as_json: bool) -> None:
         console().print()
         print_table(
             ["place", "instance", "version", "pop", "verdict", ">capacity", ">load", ">headroom",
-             ">share", ">weight", ">tier", ">cost", "in set", "not in the order because"],
+             ">share", ">weight", ">tier", ">cost", ">TTL", "in set", "why",
+             "not in the order because"],
             [_row(line) for line in found.instances],
         )  # fmt: skip
 
@@ -110,9 +111,21 @@ def _decisions(found: pb.ExplainResponse) -> Sequence[tuple[str, str]]:
             ),
             ("arm", found.arm),
             ("TTL", f"{found.ttl_s} s: {found.ttl_reason} (bounds {clamp})"),
+            *(("", text) for text in _ttl_terms(found)),
             ("scope", f"/{found.scope}: all clients in that prefix get this answer"),
         ]
     return [*lines, *(("note", note) for note in found.notes)]
+
+
+def _ttl_terms(found: pb.ExplainResponse) -> Sequence[str]:
+    """What the members of the set allow: the least of them is the TTL."""
+    members = [line for line in found.instances if line.in_set]
+    least = min((line.ttl_s for line in members), default=0)
+    return [
+        f"{line.instance} allows {line.ttl_s:.0f} s: {line.verdict}, {line.headroom:.0%} free"
+        for line in members
+        if line.ttl_s == least < found.ttl_max_s
+    ]
 
 
 def _row(line: pb.ExplainedInstance) -> Sequence[object]:
@@ -129,6 +142,8 @@ def _row(line: pb.ExplainedInstance) -> Sequence[object]:
         line.weight,
         line.tier if line.place else "-",
         f"{line.cost:.1f}" if line.place else "-",
+        f"<={line.ttl_s:.0f}" if line.ttl_s else "-",
         _yes(line.in_set),
+        line.reason,
         line.excluded,
     )

@@ -158,7 +158,8 @@ def get(server: Server, kind: Kind, name: str, output: str | None, as_json: bool
     output = "json" if as_json else output or "table"
     if output == "json":
         verdicts = {name: verdict for page in pages for name, verdict in page.verdicts.items()}
-        print_json({"revision": revision, str(kind): [_flat(r, verdicts) for r in records]})
+        flat = [_flat(record, verdicts) | _expiry(record, pages) for record in records]
+        print_json({"revision": revision, str(kind): flat})
     elif output == "yaml":
         click.echo(render(made), nl=False)
     elif output == "name":
@@ -177,7 +178,30 @@ def _flat(message: Message, verdicts: Mapping[str, str]) -> dict[str, Any]:
     return flat
 
 
+def _expiry(message: Any, pages: Sequence[pb.GetResponse]) -> dict[str, float]:
+    """In how many seconds an override goes away, where the core knows."""
+    name = message.override.instance
+    found = [page.expires_in_s[name] for page in pages if name in page.expires_in_s]
+    return {"expires_in_s": round(found[0], 1)} if found else {}
+
+
+def _print_overrides(records: Sequence[Record], pages: Sequence[pb.GetResponse]) -> None:
+    left = {name: left_s for page in pages for name, left_s in page.expires_in_s.items()}
+    rows = [
+        (
+            record.name,
+            describe(record),
+            f"in {left[record.name]:.0f} s" if record.name in left else "-",
+        )
+        for record in records
+    ]
+    print_table(["name", "says", "expires"], rows)
+
+
 def _print_records(kind: Kind, records: Sequence[Record], pages: Sequence[pb.GetResponse]) -> None:
+    if kind is Kind.OVERRIDES:
+        _print_overrides(records, pages)
+        return
     if kind is not Kind.INSTANCES:
         print_table(["name", "says"], [(record.name, describe(record)) for record in records])
         return
