@@ -10,9 +10,11 @@ from pathlib import Path
 from meshd.core.snapshot import Snapshot
 from meshd.daemon.forget import forget_absent
 from meshd.daemon.http import start_http
+from meshd.daemon.metrics import CoreCollector
 from meshd.daemon.probes.own import guard_of
 from meshd.daemon.probes.prober import Prober
 from meshd.daemon.pump import Pump, leases_of, snapshot_of
+from meshd.daemon.reach import Reach
 from meshd.daemon.saved import keep_signals, read_signals
 from meshd.daemon.server import start_server
 from meshd.daemon.settings import CoreSettings
@@ -56,7 +58,9 @@ async def run(settings: CoreSettings) -> None:
         server = await start_server(addresses, store, state, pump, guard)
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
-        runner = await start_http(state, host.strip("[]"), int(port), [prober.metrics])
+        reach = Reach()
+        collectors = [CoreCollector(state, pump, reach), prober.metrics]
+        runner = await start_http(state, reach, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
         gc.collect()
         gc.freeze()
@@ -65,6 +69,7 @@ async def run(settings: CoreSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(store.run()),
+                tasks.create_task(reach.run(store)),
                 tasks.create_task(pump.run_store()),
                 tasks.create_task(pump.run_signals()),
                 tasks.create_task(pump.run_ticks()),

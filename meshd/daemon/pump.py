@@ -65,10 +65,12 @@ class Pump:
         self._batches: asyncio.Queue[Batch] = asyncio.Queue(_MOST_BATCHES)
         self._wake = asyncio.Event()
         self.ignored = 0
+        self.beats = 0
 
     def beat(self, instance: str, told: Told, load: float | None = None) -> None:
         """Note what an instance told; Invalid if the load is none."""
         self.observed.beat(self._state.snapshot, instance, told, load, time.monotonic())
+        self.beats += 1
         self._wake.set()
 
     def probe(self, instance: str, passed: bool, check: Check) -> None:
