@@ -23,18 +23,27 @@ def member_of(view: ServiceView | None, name: str) -> Member | None:
     return found if found is not None and found.instance.name == name else None
 
 
-def all_stand_in(view: ServiceView) -> bool:
-    """True if nobody is ready, so that all that are not forced down are answered."""
-    return view.service.fail_open and not any(member.verdict.is_ready for member in view.members)
+def ready_families(view: ServiceView) -> frozenset[int]:
+    """The IP versions that ready members have addresses of; none: nobody is ready."""
+    ready = (member.instance for member in view.members if member.verdict.is_ready)
+    return frozenset(address.version for instance in ready for address in instance.addresses)
 
 
-def longest_s(view: ServiceView, member: Member, stand_in: bool) -> float:
+def longest_s(view: ServiceView, member: Member, families: frozenset[int]) -> float:
     """The longest that an answer given now and holding `member` lives; 0: none holds it.
 
-    `stand_in` is what `all_stand_in` says of the view.
+    `families` is what `ready_families` says of the view: who alone has addresses of a version
+    stands in for it, ready or not, for that a type exists may not depend on health.
     """
-    stands_in = stand_in and member.verdict is not Verdict.FORCED_DOWN
-    if not (member.verdict.is_ready or stands_in):
+    is_ready = member.verdict.is_ready
+    stands_in = not is_ready and _stands_in(view, member, families)
+    if not (is_ready or stands_in):
         return 0.0
     free = headroom(member.signal)
     return float(answer_ttl(view.service.ttl, free, member.verdict, stands_in).seconds)
+
+
+def _stands_in(view: ServiceView, member: Member, families: frozenset[int]) -> bool:
+    if member.verdict is Verdict.FORCED_DOWN or not (families or view.service.fail_open):
+        return False
+    return any(address.version not in families for address in member.instance.addresses)

@@ -10,6 +10,7 @@ from enum import IntEnum
 from itertools import chain
 from typing import NamedTuple
 
+from meshd.core.lifetime import longest_s, ready_families
 from meshd.core.model import Address, Port, Zone
 from meshd.core.names import to_wire
 from meshd.core.ranking import Member, Ranked
@@ -111,15 +112,14 @@ def rrsets_of(
 
 def additional_of(answer: Answer, rrsets: Iterable[RRset]) -> tuple[RRset, ...]:
     """Addresses of the targets that SRV (RFC 2782) and NS records name, as far as they are ours."""
-    kinds = {rrset.type for rrset in rrsets}
+    ttls = {rrset.type: rrset.ttl for rrset in rrsets}
     found: list[RRset] = []
-    if Type.NS in kinds and answer.place is not None:
+    if Type.NS in ttls and answer.place is not None:
         for server in answer.place.zone.ns:
             found += _owned(to_wire(server.name), _address_sets(server.addresses, STATIC_TTL_S))
-    if Type.SRV in kinds and answer.choice is not None:
-        ttl = answer.choice.ttl.seconds
+    if Type.SRV in ttls and answer.choice is not None:
         for ranked in _explicit(answer.view, answer.choice):
-            sets = _address_sets(ranked.member.instance.addresses, ttl)
+            sets = _address_sets(ranked.member.instance.addresses, ttls[Type.SRV])
             found += _owned(_target(answer.view, ranked.member), sets)
     return tuple(found)
 
@@ -132,8 +132,8 @@ def _service_sets(view: ServiceView, spot: Spot, choice: Choice, only: int) -> l
     """RRsets at a name of a service; those of other types than `only` may be left out."""
     if spot.port is not None:
         return _port_sets(view, spot.port, choice)
-    ttl = choice.ttl.seconds
     shown = _shown(view, spot, choice)
+    ttl = _least_ttl(view, choice, shown)
     addresses = [address for member in shown for address in member.instance.addresses]
     limit = max(view.service.max_answers, len(addresses) if spot.member else 0)
     found = _address_sets(addresses, ttl, limit)
@@ -163,8 +163,22 @@ def _shown(view: ServiceView, spot: Spot, choice: Choice) -> list[Member]:
 def _reserve(view: ServiceView, spot: Spot, choice: Choice) -> Iterable[Member]:
     """Whom else the name could show: the order that follows, then all that are not forced down."""
     ranked = (entry.member for entry in choice.ranked)
-    rest = (member for member in view.members if member.verdict is not Verdict.FORCED_DOWN)
+    spare = [member for member in view.members if member.verdict is not Verdict.FORCED_DOWN]
+    rest = sorted(spare, key=lambda member: not member.verdict.is_ready)
     return (m for m in chain(ranked, rest) if spot.pop is None or m.instance.pop == spot.pop)
+
+
+def _least_ttl(view: ServiceView, choice: Choice, shown: Sequence[Member]) -> int:
+    """The least of what all that are shown allow: a set has one TTL (RFC 2181 5.2)."""
+    chosen = {ranked.member.instance.name for ranked in choice.chosen}
+    others = [member for member in shown if member.instance.name not in chosen]
+    if not others:
+        return choice.ttl.seconds
+    all_ready = all(member.verdict.is_ready for member in others)
+    families = frozenset[int]() if all_ready else ready_families(view)
+    allowed = (longest_s(view, member, families) for member in others)
+    # Who is shown though no answer should hold it is a stand-in.
+    return min(choice.ttl.seconds, *(int(each_s) or view.service.ttl.min_s for each_s in allowed))
 
 
 def _has_family(member: Member, version: int) -> bool:
@@ -198,7 +212,7 @@ def _port_sets(view: ServiceView, port: Port, choice: Choice) -> list[RRset]:
     entries = _explicit(view, choice)
     if not entries:
         return []
-    ttl = choice.ttl.seconds
+    ttl = _least_ttl(view, choice, [ranked.member for ranked in entries])
     heaviest = {
         tier: max(r.member.weight for r in entries if r.tier == tier)
         for tier in {ranked.tier for ranked in entries}

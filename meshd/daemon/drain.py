@@ -3,7 +3,7 @@
 What an answer allows is core's (lifetime.py); here is the memory of what was allowed before.
 """
 
-from meshd.core.lifetime import all_stand_in, longest_s, member_of
+from meshd.core.lifetime import longest_s, member_of, ready_families
 from meshd.core.snapshot import ServiceView, Snapshot
 
 # What comes on top of a TTL: an answerer may lag behind by a second, and caches count whole
@@ -41,14 +41,15 @@ class Lasting:
             self._prune_above = max(_PRUNE_ABOVE, 2 * len(self._fixed))
 
     def _fix(self, before: ServiceView, after: ServiceView | None, now: float) -> None:
-        stood_in, stand_in = all_stand_in(before), after is not None and all_stand_in(after)
+        had = ready_families(before)
+        have = ready_families(after) if after is not None else had
         is_same = after is not None and after.service.ttl == before.service.ttl
         for member in before.members:
             there = member_of(after, member.instance.name)
-            if there is member and is_same and stood_in == stand_in:
+            if there is member and is_same and had == have:
                 continue
-            lived = longest_s(before, member, stood_in)
-            lives = longest_s(after, there, stand_in) if after and there else 0.0
+            lived = longest_s(before, member, had)
+            lives = longest_s(after, there, have) if after and there else 0.0
             if lives < lived:
                 end = max(self._fixed.get(member.instance.name, now), now + lived)
                 self._fixed[member.instance.name] = end
@@ -73,4 +74,4 @@ class Lasting:
         instance = self._snapshot.topology.instances.get(name)
         view = self._snapshot.views.get(instance.service) if instance else None
         member = member_of(view, name)
-        return longest_s(view, member, all_stand_in(view)) if view and member else 0.0
+        return longest_s(view, member, ready_families(view)) if view and member else 0.0

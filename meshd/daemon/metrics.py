@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from meshd.core.lifetime import all_stand_in, longest_s
+from meshd.core.lifetime import longest_s, ready_families
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Kind
 from meshd.core.verdict import Verdict
@@ -108,10 +108,10 @@ def _by_service(snapshot: Snapshot, told: Mapping[str, Told]) -> Iterable[Metric
 
 def _ttls(view: ServiceView) -> Mapping[str, float]:
     """Pop -> the shortest life that one of its instances gives the answers that hold it."""
-    stand_in = all_stand_in(view)
+    families = ready_families(view)
     least: dict[str, float] = {}
     for member in view.members:
-        lives_s, pop = longest_s(view, member, stand_in), member.instance.pop
+        lives_s, pop = longest_s(view, member, families), member.instance.pop
         if lives_s:
             least[pop] = min(lives_s, least.get(pop, lives_s))
     return least

@@ -10,7 +10,7 @@ from dns.rdatatype import RdataType, UnknownRdatatype
 
 from meshd.core.errors import Invalid, NotFound
 from meshd.core.explain import Explanation, Line, explain
-from meshd.core.lifetime import all_stand_in, longest_s
+from meshd.core.lifetime import longest_s, ready_families
 from meshd.core.model import dns_name
 from meshd.core.names import to_wire
 from meshd.core.ranking import Ranked
@@ -85,11 +85,11 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         view, now = found.answer.view, time.monotonic()
         if view is None:
             return
-        stand_in = all_stand_in(view)
+        families = ready_families(view)
         for line in found.lines:
             instance = line.member.instance
             shown = _instance(line)
-            shown.ttl_s = longest_s(view, line.member, stand_in)
+            shown.ttl_s = longest_s(view, line.member, families)
             clues = clues_of(self._observed, instance.name, now)
             shown.reason = reason(snapshot, instance, clues, now)
             made.instances.append(shown)
