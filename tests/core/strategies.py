@@ -106,6 +106,8 @@ def records(draw: st.DrawFn) -> list[Record]:
     for number in range(count):
         if draw(st.integers(0, 3)) == 0:
             found.append(Override(f"i{number}", draw(st.sampled_from(list(Force)))))
+    for pattern in draw(st.lists(st.sampled_from(["i*", "i1*", "i[2-5]", "x?"]), unique=True)):
+        found.append(Override(pattern, draw(st.sampled_from(list(Force)))))
     return draw(st.permutations(found))
 
 

@@ -128,6 +128,42 @@ def test_emptying_a_kind_needs_force() -> None:
     assert plan.unsafe == ("all 5 ranges would be deleted",)
 
 
+def forced(*said: tuple[str, Force], on: Snapshot = BEFORE) -> tuple[str, ...]:
+    return plan_edits(on, [Change.put(Override(*each)) for each in said]).unsafe
+
+
+@pytest.mark.parametrize("force", [Force.DOWN, Force.LEAVE, Force.DRAIN])
+def test_overrides_that_take_out_too_much_need_force(force: Force) -> None:
+    assert forced(("api-eu-1", force)) == ()
+    # One of 30 is drained already; 9 more are the share that may go at once.
+    assert forced(*((f"api-eu-{n}", force) for n in (1, 2, 3, 4, 5, 11, 12, 13, 14))) == ()
+    assert forced(("api-eu-*", force)) == (
+        "service api would lose 10 of 29 ready instances at once",
+    )
+    assert forced(("old-1", force)) == ("service old would have no ready instance left of 1",)
+    assert len(forced(("*", force))) == 3
+
+
+def test_what_was_announced_needs_force_once() -> None:
+    """A drain lets an instance leave first: that was asked for, and its end is no news."""
+    leaving = BEFORE.advance([Change.put(Override("api-eu-*", Force.LEAVE))], 8)
+    assert forced(("api-eu-*", Force.DRAIN), on=leaving) == ()
+    assert forced(("old-1", Force.DOWN), on=leaving) != ()
+
+
+def test_forcing_up_is_safe_and_a_pattern_without_instances_is_not() -> None:
+    assert forced(("api-*", Force.UP)) == ()
+    for force in Force:
+        assert forced(("nobody-*", force)) == ("no instance matches 'nobody-*' now",)
+    plan = plan_edits(BEFORE, [Change(Kind.OVERRIDES, "api-us-3", None)])
+    assert (plan.unsafe, [edit.action for edit in plan.edits]) == ((), ["delete"])
+
+
+def test_an_override_is_written_again_for_its_time() -> None:
+    plan = plan_edits(BEFORE, [Change.put(Override("api-us-3", Force.DRAIN))])
+    assert [edit.name for edit in plan.edits] == ["api-us-3"]
+
+
 def brute(before: Snapshot, after: Snapshot, prefix: Prefix) -> tuple[float, float]:
     """The share of all buckets of one Range whose set, and whose first, differ."""
     sets = firsts = 0

@@ -103,6 +103,31 @@ def test_presence_and_overrides_make_verdicts() -> None:
     assert back.verdict(wild) is Verdict.UP
 
 
+def test_a_pattern_touches_the_services_that_it_matches() -> None:
+    before = samples.snapshot()
+    put = before.advance([Change.put(Override("*-1", Force.DOWN))], 8)
+    touched = {name for name in before.views if put.views[name] is not before.views[name]}
+    assert touched == {"api", "old", "wild"}
+    narrow = before.advance([Change.put(Override("[ow]*-1", Force.DOWN))], 8)
+    assert narrow.views["api"] is before.views["api"]
+    assert narrow.verdict(narrow.topology.instances["old-1"]) is Verdict.FORCED_DOWN
+    gone = narrow.advance([Change(Kind.OVERRIDES, "[ow]*-1", None)], 9)
+    assert gone.views["api"] is before.views["api"]
+    assert gone.verdict(gone.topology.instances["old-1"]) is Verdict.UP
+    garbage = before.advance([Change(Kind.OVERRIDES, "NO NAME", None)], 8)
+    assert garbage.views is before.views
+
+
+def test_members_that_a_pattern_leaves_alone_stay() -> None:
+    before = samples.snapshot()
+    after = before.advance([Change.put(Override("api-eu-*", Force.DRAIN))], 8)
+    was = {member.instance.name: member for member in before.views["api"].members}
+    for member in after.views["api"].members:
+        is_eu = member.instance.pop == "eu"
+        assert (member is was[member.instance.name]) != is_eu
+        assert (member.verdict is Verdict.DRAINING) == (is_eu or member.instance.name == "api-us-3")
+
+
 def test_another_fallback_is_another_order() -> None:
     before = samples.snapshot()
     down = {f"api-eu-{n}": Signal(0, Verdict.DOWN) for n in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)}

@@ -1,0 +1,45 @@
+"""Why a verdict is what it is, in words."""
+
+import pytest
+
+from meshd.core.model import Force, Override
+from meshd.core.reasons import NO_CLUES, Clues, reason
+from meshd.core.signals import Signal
+from meshd.core.topology import Change, Kind
+from meshd.core.verdict import Probed, Verdict
+from tests import samples
+
+BEFORE = samples.snapshot()
+EU = BEFORE.topology.instances["api-eu-1"]
+WILD = BEFORE.topology.instances["wild-1"]
+
+
+@pytest.mark.parametrize(
+    ("clues", "said"),
+    [
+        (NO_CLUES, ""),
+        (Clues(Probed()), ""),
+        (Clues(Probed(Verdict.RECOVERING)), "not probed yet"),
+        (Clues(Probed(Verdict.FAILING, False, 1, is_fresh=False)), "1 probe failed in a row"),
+        (Clues(Probed(Verdict.DOWN, False, 7, is_fresh=False)), "7 probes failed in a row"),
+        (
+            Clues(Probed(Verdict.RECOVERING, True, 3, (80.0, 90.0), False)),
+            "3 probes passed in a row; kept down for 20 s more: it goes down again and again",
+        ),
+        (Clues(is_lame_duck=True), "it says that it is leaving"),
+        (Clues(ready_for_s=3), "slow start: 3 of 10 s"),
+    ],
+)
+def test_what_was_observed(clues: Clues, said: str) -> None:
+    assert reason(BEFORE, EU, clues, 100.0) == said
+
+
+def test_what_was_decided() -> None:
+    forced = BEFORE.advance([Change.put(Override("api-eu-*", Force.DOWN))], 8)
+    assert reason(forced, EU, NO_CLUES, 0) == "operator: down (by api-eu-*)"
+    drained = BEFORE.topology.instances["api-us-3"]
+    assert reason(BEFORE, drained, NO_CLUES, 0) == "operator: drain"
+    lost = BEFORE.advance([Change(Kind.PRESENCE, "wild-1", None)], 8, {"wild-1": Signal(held=True)})
+    assert reason(lost, WILD, Clues(is_lame_duck=True), 0) == (
+        "it holds no lease; held back: too many went at once"
+    )
