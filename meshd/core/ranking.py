@@ -15,7 +15,7 @@ from meshd.core.verdict import Verdict
 
 WEIGHT_ONE = 1000
 # What is held back (core/removal.py) comes last.
-_HELD_SHARE = 0.02
+_HELD_SHARE = 0.001
 # A tier takes all its clients until this much of its capacity is gone (as Envoy: 1.4 -> 29 %).
 _OVERPROVISIONING = 1.4
 

@@ -16,7 +16,6 @@ from meshd.core.names import Place
 from meshd.core.ranges import NEUTRAL, Policy
 from meshd.core.ranking import Ladder, Member, Ranked, rank_first, rank_rest
 from meshd.core.selector import LATEST, Arm, Channel, Exact, Family, Selector, Split
-from meshd.core.signals import headroom
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.ttl import TtlTerms, answer_ttl
 from meshd.core.verdict import Verdict
@@ -220,7 +219,7 @@ def choose(view: ServiceView, spot: Spot, policy: Policy, bucket: int) -> Choice
     first, rest_from = _orders(view, spot, ladder, bucket)
     chosen = tuple(first[: view.service.max_answers])
     is_keyed = not ladder.is_fixed or isinstance(selector, Split)
-    ttl = _ttl(view, chosen, ladder.all_down)
+    ttl = answer_ttl(view.service, [ranked.member for ranked in chosen], ladder.all_down)
     return Choice(chosen, tuple(first), ttl, selector, arm, ladder, rest_from, is_keyed)
 
 
@@ -251,12 +250,3 @@ def _only_pop(view: ServiceView, ranked: Sequence[Ranked], pop: str) -> Sequence
             if member.instance.pop == pop and member.verdict is not Verdict.FORCED_DOWN
         ]
     return kept
-
-
-def _ttl(view: ServiceView, chosen: Sequence[Ranked], all_down: bool) -> TtlTerms:
-    if not chosen:
-        return answer_ttl(view.service.ttl, 0.0, Verdict.DOWN, all_down)
-    least = min(headroom(ranked.member.signal) for ranked in chosen)
-    verdicts = [ranked.member.verdict for ranked in chosen]
-    worst = next((v for v in verdicts if v not in (Verdict.UP, Verdict.FORCED_UP)), verdicts[0])
-    return answer_ttl(view.service.ttl, least, worst, all_down)

@@ -8,7 +8,7 @@ from meshd.core.verdict import Verdict
 
 LOAD_STEP = 0.05
 # A load must leave its step by this much (in steps) before the step changes.
-_HOLD_STEPS = 0.75
+_HOLD_STEPS = 1.2
 
 
 @dataclass(frozen=True, slots=True)

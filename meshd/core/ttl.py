@@ -1,30 +1,85 @@
-"""The TTL of an answer: long while its members have room, short when a change is due."""
+"""The TTL of an answer: long while its members have room, short when a change is due.
 
+      headroom curve   max_ttl, falling with the least free member's headroom
+      next verdict     while a member is failing: how long until it can be down, as gdnsd does
+      shortest         while one drains, leaves or recovers, and when nobody is ready
+
+The least of the terms that apply counts, clamped to the service's bounds.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshd.core.model import Ttl
+from meshd.core.model import Service, Ttl
+from meshd.core.ranking import Member
+from meshd.core.signals import headroom
 from meshd.core.verdict import Verdict
 
 # Below this free share an answer begins to be short-lived.
 _ROOMY = 0.5
+_SETTLED = (Verdict.UP, Verdict.FORCED_UP, Verdict.FAILING)
 
 
 @dataclass(frozen=True, slots=True)
 class TtlTerms:
-    """How a TTL came about: seconds, and the reason that decided."""
+    """How a TTL came about: its terms in seconds (None: does not apply), and which decided."""
 
     seconds: int
     headroom: float
+    # What the headroom of the least free member allows.
+    load_s: int
+    # Until a failing member can be down.
+    verdict_s: float | None
+    # What a member that comes or goes, or an answer without ready members, allows.
+    change_s: int | None
     reason: str
 
 
-def answer_ttl(bounds: Ttl, headroom: float, worst: Verdict, all_down: bool) -> TtlTerms:
-    """The TTL of an answer whose least free member has `headroom`, whose worst is `worst`."""
+def load_ttl_s(bounds: Ttl, free: float) -> int:
+    """The TTL in seconds that the headroom of the least free member allows."""
+    return _clamped(bounds, bounds.max_s * min(1.0, free / _ROOMY))
+
+
+def next_verdict_s(service: Service) -> float:
+    """How long a failing instance is probed before it can be down; 0: nobody probes."""
+    return service.check.fall * service.check.every_s if service.check else 0.0
+
+
+def answer_ttl(service: Service, members: Sequence[Member], all_down: bool) -> TtlTerms:
+    """The TTL of an answer with these members; `all_down`: nobody is ready, all stand in."""
+    bounds = service.ttl
+    free = min((headroom(member.signal) for member in members), default=0.0)
+    terms = [(load_ttl_s(bounds, free), _load_reason(free))]
+    moving = _why_moving(members, all_down)
+    change_s = bounds.min_s if moving else None
+    verdict_s = None
+    if any(member.verdict is Verdict.FAILING for member in members):
+        verdict_s = next_verdict_s(service)
+        until = f"verdict within {verdict_s:g} s" if verdict_s else "minimum"
+        terms.insert(0, (_clamped(bounds, verdict_s), f"a member is failing: {until}"))
+    if change_s is not None:
+        terms.insert(0, (change_s, f"{moving}: minimum"))
+    seconds, reason = min(terms, key=lambda term: term[0])
+    return TtlTerms(seconds, free, load_ttl_s(bounds, free), verdict_s, change_s, reason)
+
+
+def _why_moving(members: Sequence[Member], all_down: bool) -> str:
+    """Why the answer is about to be another one; empty if it is not."""
     if all_down:
-        return TtlTerms(bounds.min_s, headroom, "no instance is ready: minimum")
-    if worst is not Verdict.UP and worst is not Verdict.FORCED_UP:
-        return TtlTerms(bounds.min_s, headroom, f"a member is {worst}: minimum")
-    curve = min(1.0, headroom / _ROOMY)
-    seconds = max(bounds.min_s, min(bounds.max_s, round(bounds.max_s * curve)))
-    roomy = "all members have room: maximum"
-    return TtlTerms(seconds, headroom, roomy if curve == 1 else f"headroom {headroom:.0%}")
+        return "no instance is ready"
+    if not members:
+        return "nobody is answered"
+    for member in members:
+        if member.signal.held:
+            return "a member is held back"
+        if member.verdict not in _SETTLED:
+            return f"a member is {member.verdict}"
+    return ""
+
+
+def _clamped(bounds: Ttl, seconds: float) -> int:
+    return max(bounds.min_s, min(bounds.max_s, round(seconds)))
+
+
+def _load_reason(free: float) -> str:
+    return "all members have room: maximum" if free >= _ROOMY else f"headroom {free:.0%}"

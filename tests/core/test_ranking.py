@@ -118,9 +118,21 @@ def test_first_places_follow_capacity() -> None:
 
 
 def test_a_loaded_instance_loses_clients_in_proportion() -> None:
-    counts = Counter(firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", "i6 eu 1.0 load=.95"))))
-    assert counts["i6"] < BUCKETS * 0.05
-    assert all(counts[f"i{n}"] for n in (0, 1, 2, 3, 4, 5, 7))
+    """What its load makes of its share (test_balance.py) is what it gets of the clients."""
+    for share in (0.05, 0.25, 0.5, 2.0):
+        counts = Counter(
+            firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", f"i6 eu 1.0 share={share}")))
+        )
+        part = 4 * share / (8.5 + 4 * share)
+        assert abs(counts["i6"] - BUCKETS * part) < 4 * (BUCKETS * part) ** 0.5
+        assert all(counts[f"i{n}"] for n in (0, 1, 2, 3, 4, 5, 7))
+
+
+def test_who_loses_clients_gets_none_from_others() -> None:
+    before = firsts(snapshot_of(EIGHT))
+    after = firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", "i6 eu 1.0 share=.5")))
+    moved = [(was, becomes) for was, becomes in zip(before, after, strict=True) if was != becomes]
+    assert {was for was, _ in moved} == {"i6"}
 
 
 def test_one_change_moves_only_who_must_move() -> None:
@@ -137,10 +149,22 @@ FOUR_AND_TWO = "a eu 1.0\nb eu 1.0\nc eu 1.0{c}\nd eu 1.0{d}\ne us 1.0\nf us 1.0
 
 
 @pytest.mark.parametrize(
-    ("c", "d", "share"), [("", "", 1.0), (" down", "", 1.0), (" down", " down", 0.7)]
+    ("c", "d", "share"),
+    [
+        ("", "", 1.0),
+        (" down", "", 1.0),
+        (" down", " down", 0.7),
+        (" down held", " down held", 0.7),
+        ("", " kept=.6", 0.6),
+        (" down", " down kept=.6", 0.7),
+        (" down kept=.5", " down", 0.7),
+        (" kept=.5", " down", 0.5),
+    ],
 )
 def test_spill(c: str, d: str, share: float) -> None:
-    """Half of the capacity gone: 1.4 x 0.5 of the clients stay, whole buckets, always the same."""
+    """Half of the capacity gone, or held back as a last resort: 1.4 x 0.5 of the clients stay; of
+    a full Pop the part that it keeps. Whole buckets, always the same.
+    """
     snapshot = snapshot_of(FOUR_AND_TWO.format(c=c, d=d))
     tiers = [chosen(snapshot, "eu", b).chosen[0].member.instance.pop for b in range(BUCKETS)]
     assert tiers.count("eu") == round(share * BUCKETS)

@@ -1,4 +1,4 @@
-"""Signals, verdicts, TTL: small tables."""
+"""Signals and verdicts: small tables."""
 
 import math
 
@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.errors import Invalid
-from meshd.core.model import Force, Ttl
+from meshd.core.model import Force
 from meshd.core.signals import NO_SIGNAL, Signal, headroom, observe_load
-from meshd.core.ttl import answer_ttl
 from meshd.core.verdict import Verdict, combine
 
 
@@ -21,22 +20,21 @@ def test_any_float_is_a_load_or_invalid(load: float) -> None:
         assert not math.isfinite(load) or load < 0
         return
     assert 0 <= signal.load <= 1
-    assert abs(signal.load - min(load, 1)) <= 0.0376
+    assert abs(signal.load - min(load, 1)) <= 0.0601
     assert round(signal.load * 20) == pytest.approx(signal.load * 20)
 
 
-@given(st.floats(0, 1), st.lists(st.floats(-0.012, 0.012), max_size=20))
-def test_noise_changes_nothing(load: float, noise: list[float]) -> None:
-    held = observe_load(NO_SIGNAL, load)
+@given(st.floats(0.1, 0.9), st.lists(st.floats(-0.03, 0.03), max_size=20))
+def test_noise_changes_nothing_once_settled(load: float, noise: list[float]) -> None:
+    """Three per cent of noise around the load that was told first."""
+    settled = observe_load(Signal(1.0), load)
     for wobble in noise:
-        near = held.load + wobble
-        if 0 < near < 1:
-            assert observe_load(held, near) is held
+        assert observe_load(settled, load + wobble) is settled
 
 
 def test_steps_are_left_late_and_ends_at_once() -> None:
     held = observe_load(NO_SIGNAL, 0.5)
-    assert [observe_load(held, x).load for x in (0.47, 0.53, 0.54, 0.46)] == [0.5, 0.5, 0.55, 0.45]
+    assert [observe_load(held, x).load for x in (0.45, 0.55, 0.57, 0.43)] == [0.5, 0.5, 0.55, 0.45]
     assert observe_load(Signal(0.05), 0.0).load == 0.0
     assert observe_load(Signal(0.95), 1.0).load == 1.0
     assert observe_load(Signal(0.5, Verdict.FAILING), 0.9) == Signal(0.9, Verdict.FAILING)
@@ -74,20 +72,3 @@ def test_verdicts(
 def test_who_is_ready() -> None:
     ready = {verdict for verdict in Verdict if verdict.is_ready}
     assert ready == {Verdict.UP, Verdict.FAILING, Verdict.FORCED_UP, Verdict.LEAVING}
-
-
-@pytest.mark.parametrize(
-    ("free", "worst", "all_down", "seconds"),
-    [
-        (1.0, Verdict.UP, False, 60),
-        (0.5, Verdict.UP, False, 60),
-        (0.25, Verdict.UP, False, 30),
-        (0.05, Verdict.UP, False, 6),
-        (0.01, Verdict.UP, False, 5),
-        (1.0, Verdict.FAILING, False, 5),
-        (1.0, Verdict.FORCED_UP, False, 60),
-        (1.0, Verdict.UP, True, 5),
-    ],
-)
-def test_ttl(free: float, worst: Verdict, all_down: bool, seconds: int) -> None:
-    assert answer_ttl(Ttl(5, 60), free, worst, all_down).seconds == seconds
