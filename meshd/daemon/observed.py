@@ -6,13 +6,12 @@ as an argument, monotonic seconds. Whoever swaps (pump.py) takes the signals tha
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from math import log
 
-from meshd.core.balance import START_SHARE, Learnt, rebalanced
+from meshd.core.balance import START_SHARE, Learnt, rebalanced, resumed
 from meshd.core.model import Check, Instance
 from meshd.core.removal import Gone, budget, removals
 from meshd.core.signals import NO_SIGNAL, Signal, observe_load
-from meshd.core.snapshot import Snapshot
+from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Change, Kind
 from meshd.core.verdict import Probed, Verdict, judge
 
@@ -45,6 +44,8 @@ class Observed:
     # Instance -> since when it is ready, as long as that is news.
     ready_since: dict[str, float] = field(default_factory=dict)
     balanced_at: float | None = None
+    # Services that were balanced in the last tick: once more, when nobody tells a load any more.
+    _balanced: set[str] = field(default_factory=set)
     _store_away_at: float = float("-inf")
     _wait_until: dict[str, float] = field(default_factory=dict)
 
@@ -53,10 +54,10 @@ class Observed:
         """Go on from saved signals: what was down is let through, what was learnt is in shares."""
         made = cls()
         for name, signal in snapshot.signals.items():
-            made.learnt[name] = Learnt(log(signal.share), signal.kept)
             if signal.verdict in _OUT:
                 made.probed[name] = Probed(Verdict.DOWN, False)
-        for name in snapshot.views:
+        for name, view in snapshot.views.items():
+            made.learnt.update(resumed(view))
             down = made._down(snapshot, name, {})
             made.gone[name] = dict.fromkeys(down, Gone(float("-inf"), float("-inf")))
         return made
@@ -154,6 +155,8 @@ class Observed:
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """What the passing of time does: loads fade, shares are learnt, removals let through."""
+        if self.balanced_at is None:
+            self._count_saved(snapshot, now)
         passed_s = now - (self.balanced_at if self.balanced_at is not None else now)
         self.balanced_at = now
         self._forget_old(snapshot, now)
@@ -164,16 +167,28 @@ class Observed:
                 influence = _influence(now - told.load_at)
                 by_service.setdefault(instance.service, {})[name] = influence
         ages = self._ages(snapshot, by_service, now)
-        for service, loads in by_service.items():
-            view = snapshot.views[service]
-            known, changed = rebalanced(view, self.learnt, loads, passed_s, ages)
-            self.learnt.update(known)
-            for name, signal in changed.items():
-                held = self.signal(snapshot, name)
-                self._note(snapshot, name, replace(held, share=signal.share, kept=signal.kept))
+        before, self._balanced = self._balanced, set(by_service)
+        for service in self._balanced | before:
+            view = snapshot.views.get(service)
+            if view is not None:
+                self._balance(snapshot, view, by_service.get(service, {}), passed_s, ages)
         for service, found in self.gone.items():
             if any(gone.out_at is None for gone in found.values()):
                 self._remove(snapshot, service, now, {})
+
+    def _balance(
+        self,
+        snapshot: Snapshot,
+        view: ServiceView,
+        loads: Mapping[str, float],
+        passed_s: float,
+        ages: Mapping[str, float],
+    ) -> None:
+        known, changed = rebalanced(view, self.learnt, loads, passed_s, ages)
+        self.learnt.update(known)
+        for name, signal in changed.items():
+            held = self.signal(snapshot, name)
+            self._note(snapshot, name, replace(held, share=signal.share, kept=signal.kept))
 
     def signal(self, snapshot: Snapshot, name: str) -> Signal:
         """What is known of an instance, swapped in or not yet."""
@@ -197,13 +212,20 @@ class Observed:
                 del self.ready_since[name]
         return ages
 
+    def _count_saved(self, snapshot: Snapshot, now: float) -> None:
+        """What was saved counts as if told now: it fades unless it is told again."""
+        for name, signal in snapshot.signals.items():
+            if signal.load or signal.share != 1 or signal.kept != 1:
+                told = self.told.setdefault(name, Told())
+                told.load_at = now if told.load_at is None else told.load_at
+
     def _forget_old(self, snapshot: Snapshot, now: float) -> None:
         for name, told in self.told.items():
             if told.load_at is not None and now - told.load_at > _FORGOTTEN_S:
                 told.load_at = None
                 self.learnt.pop(name, None)
                 held = self.signal(snapshot, name)
-                self._note(snapshot, name, replace(held, load=0.0, share=1.0, kept=1.0))
+                self._note(snapshot, name, replace(held, load=0.0))
 
     def _found(self, snapshot: Snapshot, name: str) -> Verdict:
         verdict = self.signal(snapshot, name).verdict
