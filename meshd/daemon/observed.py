@@ -17,8 +17,6 @@ from meshd.core.verdict import Probed, Verdict, judge
 
 # A load counts in full so long after it came, and then less and less until it is forgotten.
 _FRESH_S, _FORGOTTEN_S = 10.0, 60.0
-# What is lost so soon after the store was away is not believed at once.
-_HOLD_DOWN_S = 30.0
 _OUT = (Verdict.DOWN, Verdict.RECOVERING)
 
 
@@ -46,6 +44,8 @@ class Observed:
     balanced_at: float | None = None
     # Services that were balanced in the last tick: once more, when nobody tells a load any more.
     _balanced: set[str] = field(default_factory=set)
+    # What is lost so soon after the store was away is not believed at once.
+    hold_down_s: float = 30.0
     _store_away_at: float = float("-inf")
     _wait_until: dict[str, float] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Observed:
             for name in [name for name in held if name not in snapshot.topology.instances]:
                 del held[name]
         for name in before.topology.presence.keys() - snapshot.topology.presence.keys():
-            self._wait_until[name] = now + _HOLD_DOWN_S
+            self._wait_until[name] = now + self.hold_down_s
         for service in self.gone.keys() | snapshot.views.keys():
             self._remove(snapshot, service, now, {})
 
@@ -112,8 +112,8 @@ class Observed:
                 services.update([instance.service] if instance else [])
                 if change.record is not None and change.name not in snapshot.topology.presence:
                     self._newcomer(snapshot, change.name, now)
-                if change.record is None and now - self._store_away_at < _HOLD_DOWN_S:
-                    self._wait_until[change.name] = now + _HOLD_DOWN_S
+                if change.record is None and now - self._store_away_at < self.hold_down_s:
+                    self._wait_until[change.name] = now + self.hold_down_s
             elif change.kind is Kind.INSTANCES:
                 self._instance_changed(snapshot, change, now)
         for service in services:

@@ -1,6 +1,7 @@
 """The gRPC server of a core: services, health, reflection, limits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -8,7 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from meshd.core.guard import STRICT, Guard
 from meshd.daemon.pump import Pump
-from meshd.daemon.rpc.registry import Registry
+from meshd.daemon.rpc.registry import MOST_STREAMS, Registry
 from meshd.daemon.rpc.resolver import Resolver
 from meshd.daemon.rpc.topology import Topology
 from meshd.daemon.state import State
@@ -24,6 +25,8 @@ from meshd.v1 import (
 
 # A topology document of 100,000 lines fits; everything else is far smaller.
 MAX_MESSAGE = 16 << 20
+# Calls under way beside the streams of processes: those that ask, and those that follow.
+_OTHER_CALLS = 4096
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -32,6 +35,12 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.server_handshake_timeout_ms", 5000),
+    # A peer whose machine is gone says nothing, not even that: ask it.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Most connections carry one stream of small messages.
+    ("grpc.http2.lookahead_bytes", 65_536),
     # Two cores on one port would each see half of the calls.
     ("grpc.so_reuseport", 0),
 )
@@ -42,14 +51,29 @@ _SERVICES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs."""
+
+    server: grpc.aio.Server
+    registry: Registry
+
+    async def stop(self, grace_s: float | None) -> None:
+        """End it in order: processes that are registered are still there afterwards."""
+        self.registry.is_stopping = True
+        await self.server.stop(grace_s)
+
+
 async def start_server(
     addresses: Sequence[str], store: Store, state: State, pump: Pump, guard: Guard = STRICT
-) -> grpc.aio.Server:
+) -> Server:
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=4096)
+    registry = Registry(store, state, pump, guard)
+    most = MOST_STREAMS + _OTHER_CALLS
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
     topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state, guard), server)
     resolver_pb2_grpc.add_ResolverServicer_to_server(Resolver(state, pump.observed), server)
-    registry_pb2_grpc.add_RegistryServicer_to_server(Registry(store, state, pump, guard), server)
+    registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(
@@ -65,4 +89,4 @@ async def start_server(
     await server.start()
     for name in ("", *_SERVICES):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return server
+    return Server(server, registry)

@@ -2,12 +2,11 @@
 
 A registration is two records: the instance, which stays, and its presence, which is bound to
 the lease. A lost lease makes the instance down; it is not forgotten, so the last one of a
-service is still known when all are gone.
+service is still known when all are gone. Silence is for the store to judge, by the lease.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,37 +15,48 @@ import grpc
 from meshd.core.errors import Conflict, Invalid, LeaseLost, MeshError, Unavailable
 from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Instance, Presence
-from meshd.core.plan import plan_edits
-from meshd.core.ranges import NEUTRAL
-from meshd.core.topology import Change, Kind
+from meshd.core.topology import Kind
 from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump
-from meshd.daemon.rpc.status import streaming
+from meshd.daemon.rpc.hello import LEASE_S, instance_of
+from meshd.daemon.rpc.status import unary
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Author, Delete, Expect, Put, Store
 from meshd.v1 import registry_pb2 as pb
 from meshd.v1 import registry_pb2_grpc
-from meshd.wire.messages import instance_from_message, instance_to_message
+from meshd.wire.messages import instance_to_message
 from meshd.wire.records import key_of, value_of
 
 log = logging.getLogger(__name__)
 
-_LEASE_S = 3.0
-_LEASE_BOUNDS_S = (1.0, 300.0)
 # Beats that a core wants to hear each second, of all processes together: with more of them each
 # beats less often, and silence is forgiven for longer. A closed stream is noticed at once anyway.
 _BEATS_PER_S = 1000.0
+_BEATS_A_LEASE = 3
+# Below the server's limit of calls, so that others are served beside any number of processes.
+MOST_STREAMS = 50_000
+_HELLO_S = 10.0
+_LOOK_AGAIN_S = 0.5
 _TRIES = 5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Registration:
-    """One process on its stream."""
+    """One process on its stream; times are the event loop's."""
 
     instance: Instance
-    lease: int
     lease_s: float
-    has_left: bool = False
+    heard_at: float
+    lease: int = 0
+    lame_since: float | None = None
+    timer: asyncio.TimerHandle | None = None
+    # It left, was replaced, or fell silent: there is no presence of its own to take away.
+    has_ended: bool = False
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return self.instance.name
 
 
 class Registry(registry_pb2_grpc.RegistryServicer):
@@ -63,100 +73,127 @@ class Registry(registry_pb2_grpc.RegistryServicer):
 
     @property
     def streams(self) -> int:
-        """How many processes are registered on this core."""
+        """How many processes are registered on this core, or about to be."""
         return self._streams
 
-    @streaming
-    async def Register(  # noqa: N802
-        self, requests: AsyncIterator[pb.RegisterRequest], context: Any
-    ) -> AsyncIterator[pb.RegisterResponse]:
-        hello = await _first(requests)
-        made = await self._register(hello, context)
+    @unary
+    async def Register(self, _: Any, context: Any) -> None:  # noqa: N802
+        if self._streams >= MOST_STREAMS:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams} processes are registered here"
+            )
+        hello = await _hello(context)
+        made = self._admit(hello)
         self._streams += 1
         try:
-            yield self._welcome(made)
+            await self._register(made, hello.epoch, context)
+            await context.write(self._welcome(made))
             if hello.HasField("beat"):
-                self._note(made.instance.name, hello.beat)
-            async for request in requests:
-                which = request.WhichOneof("said")
-                if which == "leave":
-                    await self._leave(made, context.peer())
-                    return
-                if which != "beat":
-                    raise Invalid("after its hello a process says beat or leave")
-                await self._renew(made)
-                yield self._beaten(made.instance.name, request.beat)
+                self._note(made, hello.beat)
+            await self._converse(made, context)
         finally:
             self._streams -= 1
-            if not made.has_left and not self.is_stopping:
+            if made.lease and not made.has_ended and not self.is_stopping:
                 await asyncio.shield(self._lost(made))
 
-    async def _register(self, hello: pb.Hello, context: Any) -> _Registration:
-        lease_s = hello.lease_s or _LEASE_S
-        if not _LEASE_BOUNDS_S[0] <= lease_s <= _LEASE_BOUNDS_S[1]:
-            raise Invalid(f"lease_s must be {_LEASE_BOUNDS_S[0]:g}..{_LEASE_BOUNDS_S[1]:g}")
-        lease_s = max(lease_s, 3 * self._streams / _BEATS_PER_S)
-        instance = self._complete(hello)
+    def _admit(self, hello: pb.Hello) -> _Registration:
+        instance = instance_of(hello, self._state.snapshot.topology, self._guard)
+        known = max(self._streams, len(self._state.leases))
+        lease_s = max(hello.lease_s or LEASE_S, _BEATS_A_LEASE * known / _BEATS_PER_S)
+        return _Registration(instance, lease_s, asyncio.get_running_loop().time())
+
+    async def _register(self, made: _Registration, epoch: int, context: Any) -> None:
         for _ in range(_TRIES):
-            held = self._state.snapshot.topology.instances.get(instance.name)
+            topology = self._state.snapshot.topology
+            held = topology.instances.get(made.name)
             if held is not None and not held.registered:
                 await context.abort(
                     grpc.StatusCode.ALREADY_EXISTS,
-                    f"instance {instance.name} belongs to the topology document",
+                    f"instance {made.name} belongs to the topology document",
                 )
-            epoch = _epoch(hello, held)
-            made = _Registration(replace(instance, epoch=epoch), 0, lease_s)
-            plan_edits(self._state.snapshot, [Change.put(made.instance)], self._guard)
+            newest = held.epoch if held else 0
+            if epoch and epoch < newest:
+                raise Conflict(_replaced(made.name))
+            # Later than every epoch of this store, those of forgotten instances too.
+            made.instance = replace(
+                made.instance, epoch=epoch or max(newest, topology.revision) + 1
+            )
             try:
                 await self._put(made, f"register from {context.peer()}")
             except Conflict:
                 # Somebody registered under this name at the same moment: look again.
                 await asyncio.sleep(0.05)
                 continue
-            return made
-        raise Unavailable(f"instance {instance.name} is being registered by others too")
+            return
+        raise Unavailable(f"instance {made.name} is being registered by others too")
 
     async def _put(self, made: _Registration, what: str) -> None:
         """Write instance and presence under a new lease; Conflict if another process did."""
-        name = made.instance.name
-        held = self._state.leases.get(name)
+        held = self._state.leases.get(made.name)
         made.lease = await self._store.grant(made.lease_s)
-        presence = Presence(name, made.instance.epoch)
+        presence = Presence(made.name, made.instance.epoch)
         writes = [
-            Put(key_of(Kind.INSTANCES, name), value_of(made.instance)),
-            Put(key_of(Kind.PRESENCE, name), value_of(presence), made.lease),
+            Put(key_of(Kind.INSTANCES, made.name), value_of(made.instance)),
+            Put(key_of(Kind.PRESENCE, made.name), value_of(presence), made.lease),
         ]
-        expect = [Expect(key_of(Kind.PRESENCE, name), held.revision if held else 0)]
-        revision = await self._store.commit(writes, Author(f"instance {name}", what), expect)
+        expect = [Expect(key_of(Kind.PRESENCE, made.name), held.revision if held else 0)]
+        revision = await self._store.commit(writes, Author(f"instance {made.name}", what), expect)
         await self._state.reached(revision)
-
-    def _complete(self, hello: pb.Hello) -> Instance:
-        message = hello.instance
-        if not message.pop and message.addresses:
-            probe = instance_from_message(_with_pop(message, "unknown")).addresses[0]
-            table = self._state.snapshot.topology.ranges.family(probe.version)
-            policy = table.policy(int(probe))
-            if policy is NEUTRAL or policy.pop is None:
-                raise Invalid(f"no pop given, and no range holds {probe}")
-            message = _with_pop(message, policy.pop)
-        return replace(instance_from_message(message), registered=True)
 
     def _welcome(self, made: _Registration) -> pb.RegisterResponse:
         welcome = pb.Welcome(
             epoch=made.instance.epoch,
             lease_s=made.lease_s,
-            beat_every_s=made.lease_s / 3,
+            beat_every_s=made.lease_s / _BEATS_A_LEASE,
             instance=instance_to_message(made.instance),
         )
         return pb.RegisterResponse(welcome=welcome)
 
+    async def _converse(self, made: _Registration, context: Any) -> None:
+        """Hear what the process says until it leaves, goes, or falls silent."""
+        try:
+            async with asyncio.timeout(None) as silence:
+                self._watch(made, silence)
+                while (request := await context.read()) is not grpc.aio.EOF:
+                    which = request.WhichOneof("said")
+                    if which == "leave":
+                        await self._leave(made, context.peer())
+                        return
+                    if which != "beat":
+                        raise Invalid("after its hello a process says beat or leave")
+                    made.heard_at = asyncio.get_running_loop().time()
+                    await self._renew(made)
+                    await context.write(self._beaten(made, request.beat))
+        except TimeoutError:
+            made.has_ended = True
+            raise Unavailable(f"nothing was heard of {made.name} for {made.lease_s:g} s") from None
+        finally:
+            if made.timer is not None:
+                made.timer.cancel()
+
+    def _watch(self, made: _Registration, silence: asyncio.Timeout) -> None:
+        """End the stream of a process that is silent, once its lease has run out as well.
+
+        Leases outlive a core that stood still, and a store that is away: so do streams.
+        """
+        loop = asyncio.get_running_loop()
+        now, due = loop.time(), made.heard_at + made.lease_s
+        if now >= due and not self._holds(made):
+            silence.reschedule(now)
+            return
+        made.timer = loop.call_at(max(due, now + _LOOK_AGAIN_S), self._watch, made, silence)
+
+    def _holds(self, made: _Registration) -> bool:
+        """True if the instance's presence is bound to the lease of this stream."""
+        held = self._state.leases.get(made.name)
+        return held is not None and held.lease == made.lease
+
     async def _renew(self, made: _Registration) -> None:
         """Keep the lease; one that ran out while nobody could renew it is made anew."""
-        name = made.instance.name
         self._check_owner(made)
         try:
             await self._store.renew(made.lease)
-            if name in self._state.leases:
+            if self._holds(made):
                 return
         except Unavailable:
             # A state, not an error: the process is here and well.
@@ -172,27 +209,41 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             self._check_owner(made)
 
     def _check_owner(self, made: _Registration) -> None:
-        held = self._state.snapshot.topology.instances.get(made.instance.name)
+        held = self._state.snapshot.topology.instances.get(made.name)
         if held is not None and held.epoch > made.instance.epoch:
-            made.has_left = True
-            raise Conflict(_replaced(made.instance.name))
+            made.has_ended = True
+            raise Conflict(_replaced(made.name))
 
-    def _note(self, name: str, beat: pb.Heartbeat) -> None:
+    def _note(self, made: _Registration, beat: pb.Heartbeat) -> None:
+        if not beat.lame_duck:
+            made.lame_since = None
+        elif made.lame_since is None:
+            made.lame_since = asyncio.get_running_loop().time()
         load = beat.load if beat.HasField("load") else None
-        told = Told(in_flight=beat.in_flight, lame_duck=beat.lame_duck)
-        self._pump.beat(name, told, load)
+        self._pump.beat(made.name, Told(in_flight=beat.in_flight, lame_duck=beat.lame_duck), load)
 
-    def _beaten(self, name: str, beat: pb.Heartbeat) -> pb.RegisterResponse:
-        self._note(name, beat)
-        return pb.RegisterResponse(beaten=pb.Beaten())
+    def _beaten(self, made: _Registration, beat: pb.Heartbeat) -> pb.RegisterResponse:
+        self._note(made, beat)
+        safe_in_s = self._safe_in_s(made) if beat.lame_duck else None
+        return pb.RegisterResponse(beaten=pb.Beaten(safe_in_s=safe_in_s))
+
+    def _safe_in_s(self, made: _Registration) -> float:
+        """Seconds until no client can hold an answer with a lame duck any more."""
+        service = self._state.snapshot.topology.services.get(made.instance.service)
+        if service is None or made.lame_since is None:
+            return 0.0
+        passed_s = asyncio.get_running_loop().time() - made.lame_since
+        return max(0.0, service.ttl.max_s - passed_s)
 
     async def _leave(self, made: _Registration, peer: str) -> None:
-        name = made.instance.name
         self._check_owner(made)
-        made.has_left = True
-        writes = [Delete(key_of(Kind.INSTANCES, name)), Delete(key_of(Kind.PRESENCE, name))]
-        author = Author(f"instance {name}", f"leave from {peer}")
-        revision = await self._store.commit(writes, author)
+        held = self._state.leases.get(made.name)
+        keys = [key_of(kind, made.name) for kind in (Kind.INSTANCES, Kind.PRESENCE)]
+        author = Author(f"instance {made.name}", f"leave from {peer}")
+        # A process that takes the name over at this moment must not be forgotten.
+        expect = [Expect(keys[1], held.revision if held else 0)]
+        revision = await self._store.commit([Delete(key) for key in keys], author, expect)
+        made.has_ended = True
         await self._store.revoke(made.lease)
         await self._state.reached(revision)
 
@@ -202,31 +253,21 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             await self._store.revoke(made.lease)
         except MeshError as error:
             # Nobody renews the lease: it runs out by itself.
-            log.warning("presence stays: instance=%s error=%s", made.instance.name, error)
+            self._pump.store_away()
+            log.warning("presence stays: instance=%s error=%s", made.name, error)
 
 
-async def _first(requests: AsyncIterator[pb.RegisterRequest]) -> pb.Hello:
-    async for request in requests:
-        if request.WhichOneof("said") == "hello":
-            return request.hello
-        break
-    raise Invalid("a process says hello first")
-
-
-def _epoch(hello: pb.Hello, held: Instance | None) -> int:
-    """The epoch of a process; Conflict if it was replaced by a later one."""
-    newest = held.epoch if held else 0
-    if hello.epoch and hello.epoch < newest:
-        raise Conflict(_replaced(hello.instance.name))
-    return hello.epoch or newest + 1
+async def _hello(context: Any) -> pb.Hello:
+    try:
+        async with asyncio.timeout(_HELLO_S):
+            request = await context.read()
+    except TimeoutError:
+        raise Invalid("nothing was said") from None
+    if request is grpc.aio.EOF or request.WhichOneof("said") != "hello":
+        raise Invalid("a process says hello first")
+    hello: pb.Hello = request.hello
+    return hello
 
 
 def _replaced(name: str) -> str:
     return f"instance {name} was registered by a newer process: this one was replaced"
-
-
-def _with_pop(message: Any, pop: str) -> Any:
-    made = type(message)()
-    made.CopyFrom(message)
-    made.pop = pop
-    return made
