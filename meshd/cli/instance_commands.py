@@ -6,6 +6,7 @@ from meshd.cli.connect import Server
 from meshd.cli.drain_command import drain
 from meshd.cli.output import json_option, print_json
 from meshd.cli.overrides import commit, for_option, force_option, override, standing
+from meshd.cli.run_command import run
 from meshd.core.errors import Invalid
 from meshd.core.model import Force, Instance, parse_address
 from meshd.core.selector import Version
@@ -16,9 +17,10 @@ from meshd.wire.messages import record_to_message
 
 @click.group()
 def instance() -> None:
-    """Add, remove, drain and force instances."""
+    """Run, add, remove, drain and force instances."""
 
 
+instance.add_command(run)
 instance.add_command(drain)
 
 

@@ -42,9 +42,9 @@ class BlockingRegistration:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._wait(self._inner.__aexit__(None, None, None))
+            self._wait(self._inner.__aexit__(kind))
         finally:
             self._end()
 

@@ -96,10 +96,12 @@ class Registration:
             raise self.error or Unreachable("no core answers")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._is_leaving = True
-        self._wake.set()
-        if self._task is not None and self.state is Standing.REGISTERED:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave; after an Exception the stream just ends: the instance is down, and remembered."""
+        if not (kind and issubclass(kind, Exception)) and self.state is Standing.REGISTERED:
+            assert self._task is not None, "it was entered"
+            self._is_leaving = True
+            self._wake.set()
             await asyncio.wait([self._task], timeout=_LEAVE_S)
         await self._stop()
         if self.state is not Standing.REPLACED:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from meshd.v1 import records_pb2, registry_pb2
+from meshd.client import BlockingRegistration
 from tests.servers.processes import ROOT, Meshd, free_port
 
 pytestmark = pytest.mark.integration
@@ -226,7 +226,7 @@ def test_watch_prints_changes_as_they_come(meshd: Meshd) -> None:
         meshd.grpc,
         "watch",
         "--once",
-        "3",
+        "4",
         "--json",
     ]
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -235,22 +235,19 @@ def test_watch_prints_changes_as_they_come(meshd: Meshd) -> None:
         timer = threading.Timer(20, watching.kill)
         timer.start()
         assert "watching from revision" in watching.stderr.readline()
-        with meshd.stubs() as (_, _, registry):
-            instance = records_pb2.Instance(
-                name="api-eu-8", service="api", version="1.2.0", addresses=["10.1.0.88"]
-            )
-            lease = registry.Register(
-                registry_pb2.RegisterRequest(instance=instance, lease_s=30)
-            ).lease
-            registry.Heartbeat(
-                registry_pb2.HeartbeatRequest(instance="api-eu-8", lease=lease, load=0.5)
-            )
-            lines = [json.loads(watching.stdout.readline()) for _ in range(3)]
-            registry.Deregister(registry_pb2.DeregisterRequest(instance="api-eu-8", lease=lease))
+        with BlockingRegistration(
+            meshd.grpc,
+            name="api-eu-8",
+            service="api",
+            version="1.2.0",
+            addresses=["10.1.0.88"],
+            load=0.5,
+        ):
+            lines = [json.loads(watching.stdout.readline()) for _ in range(4)]
         assert {(line["kind"], line["name"]) for line in lines} == {
             ("instances", "api-eu-8"), ("presence", "api-eu-8"), ("signals", "api-eu-8")
         }  # fmt: skip
-        assert lines[2]["says"] == "load 50%, up"
+        assert lines[3]["says"] == "load 50%, up"
         assert watching.wait(10) == 0
     finally:
         timer.cancel()

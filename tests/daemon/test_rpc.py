@@ -1,13 +1,9 @@
 """The gRPC services of a core in this process, over the memory store and over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -16,90 +12,16 @@ from meshd.core.errors import Conflict
 from meshd.core.names import to_wire
 from meshd.core.resolve import Client, resolve
 from meshd.core.snapshot import Snapshot
-from meshd.daemon.forget import absent, forget_absent
-from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.pump import snapshot_of
 from meshd.daemon.rpc.topology import Topology
-from meshd.daemon.server import start_server
-from meshd.daemon.state import State
 from meshd.daemon.store.base import Author, Put
-from meshd.daemon.store.memory import MemoryStore
 from meshd.v1 import (
-    records_pb2,
-    registry_pb2,
-    registry_pb2_grpc,
     resolver_pb2,
-    resolver_pb2_grpc,
     topology_pb2,
-    topology_pb2_grpc,
 )
 from meshd.wire.document import plan_text
 from meshd.wire.follow import SnapshotReader
-
-DOCUMENT = (Path(__file__).parent.parent.parent / "examples/quickstart/mesh.yaml").read_text()
-
-
-@dataclass
-class Core:
-    """A core: its parts, and stubs that reach it over a unix socket."""
-
-    store: MemoryStore
-    state: State
-    pump: Pump
-    channel: grpc.aio.Channel
-
-    def __post_init__(self) -> None:
-        self.topology = topology_pb2_grpc.TopologyStub(self.channel)
-        self.resolver = resolver_pb2_grpc.ResolverStub(self.channel)
-        self.registry = registry_pb2_grpc.RegistryStub(self.channel)
-
-    async def apply(self, document: str = DOCUMENT, **more: Any) -> Any:
-        request = topology_pb2.ApplyRequest(document=document, author="test", **more)
-        return await self.topology.Apply(request, timeout=5)
-
-    async def register(self, name: str = "api-eu-9", **more: Any) -> Any:
-        told = {"service": "api", "version": "1.2.0", "addresses": ["10.1.0.99"], **more}
-        request = registry_pb2.RegisterRequest(
-            instance=records_pb2.Instance(name=name, **told), lease_s=1.0
-        )
-        return await self.registry.Register(request, timeout=5)
-
-    async def beat(self, name: str, lease: int, load: float | None = None) -> None:
-        request = registry_pb2.HeartbeatRequest(instance=name, lease=lease, load=load)
-        await self.registry.Heartbeat(request, timeout=5)
-
-
-@asynccontextmanager
-async def core(path: Path) -> AsyncIterator[Core]:
-    store = MemoryStore()
-    state = State(*snapshot_of(await store.load()))
-    pump = Pump(store, state)
-    address = f"unix:{path}/core.sock"
-    server = await start_server([address], store, state, pump)
-    work = [
-        asyncio.create_task(each) for each in (store.run(), pump.run_store(), pump.run_signals())
-    ]
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield Core(store, state, pump, channel)
-    await server.stop(0)
-    for task in work:
-        task.cancel()
-    await asyncio.gather(*work, return_exceptions=True)
-    await store.close()
-
-
-async def until(what: str, check: Callable[[], bool]) -> None:
-    try:
-        async with asyncio.timeout(10):
-            while not check():  # noqa: ASYNC110 - what is waited for has no event
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"not seen: {what}") from None
-
-
-async def code_of(call: Any) -> tuple[str, str]:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value.code().name, refused.value.details() or ""
+from tests.daemon.cores import DOCUMENT, Core, code_of, core, until
 
 
 async def test_apply_and_get(tmp_path: Path) -> None:
@@ -248,110 +170,6 @@ async def test_a_slow_follower_is_sent_away(tmp_path: Path) -> None:
         assert feed.overrun
         assert feed.queue.qsize() == 4000
         made.state.unfollow(feed)
-
-
-async def test_registration(tmp_path: Path) -> None:
-    async with core(tmp_path) as made:
-        await made.apply()
-        reply = await made.register()
-        assert (reply.instance.pop, reply.instance.registered) == ("eu", True)
-        await made.beat("api-eu-9", reply.lease, 0.95)
-        await until("the load counts", lambda: "api-eu-9" in made.state.snapshot.signals)
-        request = resolver_pb2.ExplainRequest(name="api.mesh.internal", client="10.1.0.7")
-        found = await made.resolver.Explain(request)
-        (line,) = [each for each in found.instances if each.instance == "api-eu-9"]
-        assert (line.load, line.verdict) == (0.95, "up")
-        verdict = made.state.snapshot.verdict
-        instance = made.state.snapshot.topology.instances["api-eu-9"]
-        await until("silence makes it down", lambda: verdict(instance) == "down" or _again(made))
-        code, _ = await code_of(made.beat("api-eu-9", reply.lease))
-        assert code == "NOT_FOUND"
-        back = await made.register()
-        assert made.state.snapshot.verdict(instance) == "up"
-        leaving = registry_pb2.DeregisterRequest(instance="api-eu-9", lease=back.lease)
-        await made.registry.Deregister(leaving)
-        assert "api-eu-9" not in made.state.snapshot.topology.instances
-
-
-def _again(made: Core) -> bool:
-    """The verdict of the newest snapshot: `verdict` above is bound to an older one."""
-    snapshot = made.state.snapshot
-    return snapshot.verdict(snapshot.topology.instances["api-eu-9"]) == "down"
-
-
-async def test_beats_keep_a_lease(tmp_path: Path) -> None:
-    async with core(tmp_path) as made:
-        await made.apply()
-        reply = await made.register()
-        revision = made.state.snapshot.topology.revision
-        for _ in range(8):
-            await asyncio.sleep(0.25)
-            await made.beat("api-eu-9", reply.lease)
-        assert made.state.snapshot.topology.revision == revision, "beats write nothing"
-        assert "api-eu-9" in made.state.snapshot.topology.presence
-
-
-async def test_the_newer_registration_holds(tmp_path: Path) -> None:
-    async with core(tmp_path) as made:
-        await made.apply()
-        first = await made.register()
-        second = await made.register(addresses=["10.1.0.98"])
-        assert second.lease != first.lease
-        code, details = await code_of(made.beat("api-eu-9", first.lease, 0.5))
-        assert code == "ABORTED"
-        assert "another process" in details
-        await made.beat("api-eu-9", second.lease, 0.5)
-        assert made.state.snapshot.topology.presence["api-eu-9"].epoch == 2
-        # The end of the first lease must not take the second registration along.
-        for _ in range(6):
-            await asyncio.sleep(0.25)
-            await made.beat("api-eu-9", second.lease)
-        assert "api-eu-9" in made.state.snapshot.topology.presence
-
-
-@pytest.mark.parametrize(
-    ("told", "code"),
-    [
-        ({"name": "api-eu-1"}, "ALREADY_EXISTS"),
-        ({"service": "none"}, "INVALID_ARGUMENT"),
-        ({"pop": "mars"}, "INVALID_ARGUMENT"),
-        ({"version": "new"}, "INVALID_ARGUMENT"),
-        ({"addresses": []}, "INVALID_ARGUMENT"),
-        ({"addresses": ["127.0.0.256"]}, "INVALID_ARGUMENT"),
-        ({"ports": {"grpc": 1}}, "INVALID_ARGUMENT"),
-        ({"capacity": float("nan")}, "INVALID_ARGUMENT"),
-        ({"name": "UPPER"}, "INVALID_ARGUMENT"),
-    ],
-)
-async def test_wrong_registrations(tmp_path: Path, told: dict[str, Any], code: str) -> None:
-    async with core(tmp_path) as made:
-        await made.apply()
-        assert (await code_of(made.register(**told)))[0] == code
-        assert made.state.snapshot.topology.revision == 1
-
-
-@pytest.mark.parametrize("load", [float("nan"), float("inf"), -0.1])
-async def test_wrong_loads(tmp_path: Path, load: float) -> None:
-    async with core(tmp_path) as made:
-        await made.apply()
-        reply = await made.register()
-        assert (await code_of(made.beat("api-eu-9", reply.lease, load)))[0] == "INVALID_ARGUMENT"
-        assert made.state.snapshot.signals == {}
-
-
-async def test_who_stays_away_is_forgotten_but_for_the_last(tmp_path: Path) -> None:
-    async with core(tmp_path) as made:
-        await made.apply(DOCUMENT.partition("instances:")[0])
-        for name in ("a", "b", "c"):
-            await made.register(name, addresses=[f"10.1.0.{ord(name)}"])
-        forgetting = asyncio.create_task(forget_absent(made.store, made.state, 0.2))
-        state = made.state
-        await until("leases run out", lambda: not state.snapshot.topology.presence)
-        await until("two are forgotten", lambda: len(state.snapshot.topology.instances) == 1)
-        await asyncio.sleep(0.5)
-        assert list(state.snapshot.topology.instances) == ["a"]
-        assert absent(made.state.snapshot) == frozenset()
-        forgetting.cancel()
 
 
 async def test_the_store_away_is_a_state(tmp_path: Path) -> None:

@@ -29,9 +29,6 @@ from meshd.wire.records import key_of, value_of
 
 log = logging.getLogger(__name__)
 
-# Beats that a core wants to hear each second, of all processes together: with more of them each
-# beats less often, and silence is forgiven for longer. A closed stream is noticed at once anyway.
-_BEATS_PER_S = 1000.0
 _BEATS_A_LEASE = 3
 # Below the server's limit of calls, so that others are served beside any number of processes.
 MOST_STREAMS = 50_000
@@ -68,6 +65,10 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         self._pump = pump
         self._guard = guard
         self._streams = 0
+        self.most_streams = MOST_STREAMS
+        # Beats to hear each second, of all processes together: with more of them each beats less
+        # often, and silence is forgiven for longer. A closed stream is noticed at once anyway.
+        self.beats_per_s = 1000.0
         # Set before the server stops: streams that it ends itself are not processes that died.
         self.is_stopping = False
 
@@ -78,7 +79,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
 
     @unary
     async def Register(self, _: Any, context: Any) -> None:  # noqa: N802
-        if self._streams >= MOST_STREAMS:
+        if self._streams >= self.most_streams:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams} processes are registered here"
             )
@@ -99,7 +100,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
     def _admit(self, hello: pb.Hello) -> _Registration:
         instance = instance_of(hello, self._state.snapshot.topology, self._guard)
         known = max(self._streams, len(self._state.leases))
-        lease_s = max(hello.lease_s or LEASE_S, _BEATS_A_LEASE * known / _BEATS_PER_S)
+        lease_s = max(hello.lease_s or LEASE_S, _BEATS_A_LEASE * known / self.beats_per_s)
         return _Registration(instance, lease_s, asyncio.get_running_loop().time())
 
     async def _register(self, made: _Registration, epoch: int, context: Any) -> None:
