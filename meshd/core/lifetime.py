@@ -8,7 +8,6 @@ every answer that holds it. Names that ask for the instance or for its Pop alone
 from bisect import bisect_left
 
 from meshd.core.ranking import Member
-from meshd.core.signals import headroom
 from meshd.core.snapshot import ServiceView
 from meshd.core.ttl import answer_ttl
 from meshd.core.verdict import Verdict
@@ -39,8 +38,7 @@ def longest_s(view: ServiceView, member: Member, families: frozenset[int]) -> fl
     stands_in = not is_ready and _stands_in(view, member, families)
     if not (is_ready or stands_in):
         return 0.0
-    free = headroom(member.signal)
-    return float(answer_ttl(view.service.ttl, free, member.verdict, stands_in).seconds)
+    return float(answer_ttl(view.service, [member], stands_in).seconds)
 
 
 def _stands_in(view: ServiceView, member: Member, families: frozenset[int]) -> bool:

@@ -81,9 +81,6 @@ def _of_service(service: Service, known: Known) -> Iterator[tuple[str, str]]:
     if not any(dns == zone or dns.endswith("." + zone) for zone in zones):
         yield ".name", f"{service.dns} lies in no zone"
     yield from _of_selector(".version", service.selector, service)
-    named = service.check.port if service.check else ""
-    if named and not named.isdigit() and named not in {port.name for port in service.ports}:
-        yield ".check.port", f"service {service.name!r} has no port {named!r}"
     for name, selector in service.channels:
         if isinstance(selector, Channel | Split):
             yield f".channels.{name}", "a channel stands for a version, not a channel or split"

@@ -23,7 +23,7 @@ WILD = BEFORE.topology.instances["wild-1"]
         (Clues(Probed(Verdict.FAILING, False, 1, is_fresh=False)), "1 probe failed in a row"),
         (Clues(Probed(Verdict.DOWN, False, 7, is_fresh=False)), "7 probes failed in a row"),
         (
-            Clues(Probed(Verdict.RECOVERING, True, 3, (80.0, 90.0), False)),
+            Clues(Probed(Verdict.RECOVERING, True, 3, False, calm_at=150.0)),
             "3 probes passed in a row; kept down for 20 s more: it goes down again and again",
         ),
         (Clues(is_lame_duck=True), "it says that it is leaving"),
