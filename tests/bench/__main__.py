@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import change_bench, core_bench, fronts_bench, peers
+from tests.bench import change_bench, core_bench, fronts_bench, peers, registration_bench
 from tests.bench.fronts_bench import SOURCES
 from tests.bench.load import Generator
 from tests.bench.measure import Row, Target, compare
@@ -85,6 +85,7 @@ BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "ranges": lambda seconds, folder: core_bench.ranges_rows(),
     "rank": lambda seconds, folder: core_bench.rank_rows(),
     "change": lambda seconds, folder: change_bench.change_rows(folder),
+    "registration": registration_bench.registration_rows,
     "scale": lambda seconds, folder: core_bench.scale_rows(),
 }
 

@@ -54,7 +54,7 @@ async def test_it_registers_beats_and_leaves(tmp_path: Path) -> None:
             await asyncio.sleep(1.5)
             assert made.state.snapshot.topology.presence[NAME].epoch == epoch
         assert made.verdict() is None
-        assert registration.state is Standing.LEFT
+        assert ": left" in repr(registration)
 
 
 @pytest.mark.parametrize("load", [lambda: 1 / 0, lambda: None, float("nan"), -1.0])
