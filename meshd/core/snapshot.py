@@ -219,18 +219,18 @@ def _rosters_after(
     moved = [change for change in changes if change.kind is Kind.INSTANCES]
     if not moved:
         return rosters
-    made = dict(rosters)
+    made: dict[str, set[str]] = {}
     # One instance may have changed several times.
     latest: dict[str, Instance | None] = {}
     for change in moved:
         old = latest.get(change.name, before.instances.get(change.name))
         if old is not None:
-            made[old.service] = made[old.service] - {change.name}
-        record = change.record if isinstance(change.record, Instance) else None
-        latest[change.name] = record
-        if record is not None:
-            made[record.service] = made.get(record.service, frozenset()) | {change.name}
-    return made
+            made.setdefault(old.service, set(rosters.get(old.service, ()))).discard(change.name)
+        new = change.record if isinstance(change.record, Instance) else None
+        latest[change.name] = new
+        if new is not None:
+            made.setdefault(new.service, set(rosters.get(new.service, ()))).add(change.name)
+    return {**rosters, **{service: frozenset(roster) for service, roster in made.items()}}
 
 
 def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str]) -> set[str]:
