@@ -193,18 +193,18 @@ class Registration:
     async def _serve(self, stream: Stream) -> None:
         """Beat on an open stream until it is time to leave."""
         self._core, self._hello.epoch = stream.core, stream.welcome.epoch
-        self._in_vain, self._lease_s = 0, stream.welcome.lease_s
+        self._in_vain = 0
         self._note(Standing.REGISTERED, None)
-        every_s, answer_s = stream.welcome.beat_every_s, None
-        if len(self._cores) > 1:
-            # One that hangs is as good as away if there are others.
-            answer_s = self._lease_s
         while not self._is_leaving:
+            self._lease_s = stream.welcome.lease_s
+            pause_s = random.uniform(0.9, 1.0) * self._pause_s(stream.welcome.beat_every_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(random.uniform(0.9, 1.0) * self._pause_s(every_s)):
+                async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             self._wake.clear()
             if not self._is_leaving:
+                # A core that hangs is as good as away if there are others.
+                answer_s = self._lease_s if len(self._cores) > 1 else None
                 beaten = await stream.beat(self._beat(), answer_s)
                 self.safe_in_s = beaten.safe_in_s if beaten.HasField("safe_in_s") else None
                 self._tell()

@@ -41,14 +41,15 @@ class Stream:
         self._call = call
 
     async def beat(self, beat: pb.Heartbeat, timeout_s: float | None = None) -> pb.Beaten:
-        """Send a beat and wait for its answer."""
+        """Send a beat and wait for its answer; new terms are in `welcome`."""
         with _translated():
             async with asyncio.timeout(timeout_s):
                 if not self._call.done():
                     await self._call.write(pb.RegisterRequest(beat=beat))
-                told = await _told(self._call)
-        beaten: pb.Beaten = told.beaten
-        return beaten
+                told: pb.RegisterResponse = await _told(self._call)
+        if told.HasField("welcome"):
+            self.welcome = told.welcome
+        return told.beaten
 
     async def leave(self) -> None:
         """Say good-bye, and wait until it was heard."""

@@ -341,3 +341,9 @@ async def test_the_more_there_are_the_less_often_they_beat(tmp_path: Path) -> No
             many = await made.register(name, lease_s=1.0)
         assert few.welcome.lease_s == 1.0
         assert many.welcome.lease_s == 3.0
+        await few.say(beat=registry_pb2.Heartbeat())
+        assert (await few.hear()).welcome.lease_s == 4.0
+        await few.beat()
+        await asyncio.sleep(2.0)
+        assert is_present(made, "a"), "silence is forgiven for longer"
+        assert is_present(made, "d")

@@ -58,8 +58,10 @@ class _Instance:
         await asyncio.sleep(self._number % 97 / 97 * self._every_s)
         while True:
             await self._call.write(pb.RegisterRequest(beat=pb.Heartbeat(load=0.3)))
-            if await self._call.read() is grpc.aio.EOF:
+            told = await self._call.read()
+            if told is grpc.aio.EOF:
                 return
+            self._every_s = told.welcome.beat_every_s or self._every_s
             await asyncio.sleep(self._every_s)
 
 

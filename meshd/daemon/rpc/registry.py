@@ -30,6 +30,8 @@ from meshd.wire.records import key_of, value_of
 log = logging.getLogger(__name__)
 
 _BEATS_A_LEASE = 3
+# Terms change once there are so many more that the fair lease is this much longer.
+_LONGER = 2.0
 # Below the server's limit of calls, so that others are served beside any number of processes.
 MOST_STREAMS = 50_000
 _HELLO_S = 10.0
@@ -42,6 +44,7 @@ class _Registration:
     """One process on its stream; times are the event loop's."""
 
     instance: Instance
+    asked_s: float
     lease_s: float
     heard_at: float
     lease: int = 0
@@ -99,9 +102,14 @@ class Registry(registry_pb2_grpc.RegistryServicer):
 
     def _admit(self, hello: pb.Hello) -> _Registration:
         instance = instance_of(hello, self._state.snapshot.topology, self._guard)
+        asked_s = hello.lease_s or LEASE_S
+        now = asyncio.get_running_loop().time()
+        return _Registration(instance, asked_s, self._fair_lease_s(asked_s), now)
+
+    def _fair_lease_s(self, asked_s: float) -> float:
+        """How long a lease should live with so many processes as there are."""
         known = max(self._streams, len(self._state.leases))
-        lease_s = max(hello.lease_s or LEASE_S, _BEATS_A_LEASE * known / self.beats_per_s)
-        return _Registration(instance, lease_s, asyncio.get_running_loop().time())
+        return max(asked_s, _BEATS_A_LEASE * known / self.beats_per_s)
 
     async def _register(self, made: _Registration, epoch: int, context: Any) -> None:
         for _ in range(_TRIES):
@@ -164,7 +172,8 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                         raise Invalid("after its hello a process says beat or leave")
                     made.heard_at = asyncio.get_running_loop().time()
                     await self._renew(made)
-                    await context.write(self._beaten(made, request.beat))
+                    self._note(made, request.beat)
+                    await context.write(await self._answer(made, request.beat))
         except TimeoutError:
             made.has_ended = True
             raise Unavailable(f"nothing was heard of {made.name} for {made.lease_s:g} s") from None
@@ -223,10 +232,20 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         load = beat.load if beat.HasField("load") else None
         self._pump.beat(made.name, Told(in_flight=beat.in_flight, lame_duck=beat.lame_duck), load)
 
-    def _beaten(self, made: _Registration, beat: pb.Heartbeat) -> pb.RegisterResponse:
-        self._note(made, beat)
-        safe_in_s = self._safe_in_s(made) if beat.lame_duck else None
-        return pb.RegisterResponse(beaten=pb.Beaten(safe_in_s=safe_in_s))
+    async def _answer(self, made: _Registration, beat: pb.Heartbeat) -> pb.RegisterResponse:
+        """What a beat is answered: new terms if there are many more processes now."""
+        if beat.lame_duck:
+            return pb.RegisterResponse(beaten=pb.Beaten(safe_in_s=self._safe_in_s(made)))
+        fair_s = self._fair_lease_s(made.asked_s)
+        if fair_s < _LONGER * made.lease_s or not self._holds(made):
+            return pb.RegisterResponse(beaten=pb.Beaten())
+        before_s, made.lease_s = made.lease_s, fair_s
+        try:
+            await self._put(made, "beats less often: there are many more")
+        except (Unavailable, Conflict):
+            made.lease_s = before_s
+            return pb.RegisterResponse(beaten=pb.Beaten())
+        return self._welcome(made)
 
     def _safe_in_s(self, made: _Registration) -> float:
         """Seconds until no client can hold an answer with a lame duck any more."""
