@@ -24,6 +24,8 @@ _RAMP_STEPS = 10
 _BOUNDS = (0.05, 2.0)
 # At once, for each unit of load away from the median; far away, where waiting costs errors, more.
 _NEAR, _FAR, _KNEE = 0.5, 3.0, 0.2
+# Loads are told in steps and leave them late: equal ones may be this far apart.
+_BAND = 2 * LOAD_STEP
 # Learnt in the time of so many TTLs, for each unit of load away from the median; a TTL that load
 # made short must not make it hasty, for reports stay as late as they are.
 _LEARNS, _LEARN_TTLS, _LEARN_S = 0.25, 3.0, 30.0
@@ -104,7 +106,7 @@ def resumed(view: ServiceView) -> dict[str, Learnt]:
         for member in here.members:
             signal = member.signal
             away = signal.load - here.middle
-            says_nothing = is_silent or (signal.share < 1 and _beyond(away) < 0)
+            says_nothing = is_silent or (signal.share < 1 and _beyond(away, _BAND) < 0)
             drift = 0.0 if says_nothing else log(signal.share) + _pull(away)
             kept = signal.kept + at_once if signal.kept < 1 else 1.0
             found[member.instance.name] = Learnt(_drift_within(drift), min(1.0, kept))
@@ -161,14 +163,14 @@ def _learn(
     pace = _pace(passed.seconds, load_ttl_s(ttl, least))
     before = min(learnt.get(member.instance.name, NOTHING).kept for member in here.members)
     # Where nobody has room, clients come home: to be far away is no gain.
-    spilt = passed.room * _beyond(here.mean - _FULL) - (1 - passed.room) * _RETURN
+    spilt = passed.room * _beyond(here.mean - _FULL, LOAD_STEP) - (1 - passed.room) * _RETURN
     # Clients go quickly and come home slowly: two Pops must not play ping-pong with them.
     spilt *= pace if spilt > 0 else _pace(passed.seconds, ttl.max_s)
     kept = min(1.0, max(SHARE_STEP, before - spilt))
     found = {}
     for member in here.members:
         name = member.instance.name
-        away = _beyond(_away(member, here, passed.ages))
+        away = _beyond(_away(member, here, passed.ages), _BAND)
         drift = learnt.get(name, NOTHING).drift - pace * passed.told[name] * away
         found[name] = Learnt(_drift_within(drift), kept)
     return found
@@ -202,19 +204,19 @@ def _away(member: Member, here: _Heard, ages: Mapping[str, float]) -> float:
     return max(0.0, away) if member.instance.name in ages else away
 
 
-def _beyond(away: float) -> float:
-    """What is left of a distance of loads beyond the step in which they are told."""
-    return away - min(LOAD_STEP, max(-LOAD_STEP, away))
+def _beyond(away: float, band: float) -> float:
+    """What is left of a distance of loads outside a band in which it says nothing."""
+    return away - min(band, max(-band, away))
 
 
 def _pull(away: float) -> float:
     """What a load takes off the logarithm of a share at once."""
-    return _NEAR * _beyond(away) + _FAR * max(0.0, away - _KNEE)
+    return _NEAR * _beyond(away, _BAND) + _FAR * max(0.0, away - _KNEE)
 
 
 def _spilt_at_once(here: _Heard, room: float) -> float:
     """What a Pop's load takes off the part that it keeps at once."""
-    return _NEAR * room * max(0.0, _beyond(here.mean - _FULL))
+    return _NEAR * room * max(0.0, _beyond(here.mean - _FULL, LOAD_STEP))
 
 
 def _ramp(view: ServiceView, age_s: float | None) -> float:

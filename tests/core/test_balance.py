@@ -71,11 +71,11 @@ class Play:
     ("loads", "at_once", "after_5_min"),
     [
         ((0.5, 0.5, 0.5, 0.5), (1, 1, 1, 1), (1, 1, 1, 1)),
-        # Within a step of the median nothing happens.
-        ((0.55, 0.5, 0.5, 0.45), (1, 1, 1, 1), (1, 1, 1, 1)),
+        # Within two steps of the median nothing happens.
+        ((0.6, 0.5, 0.5, 0.4), (1, 1, 1, 1), (1, 1, 1, 1)),
         # Headroom 5 % against 50 %: a tenth of their share, after some TTLs.
         ((0.95, 0.5, 0.5, 0.5), (0.4, 1, 1, 1), (0.15, 1, 1, 1)),
-        ((0.95, 0.4, 0.5, 0.6), (0.45, 1.05, 1, 1), (0.2, 1.35, 1, 1)),
+        ((0.95, 0.4, 0.5, 0.6), (0.45, 1.05, 1, 1), (0.25, 1.15, 1, 1)),
         ((0.75, 0.5, 0.5, 0.5), (0.8, 1, 1, 1), (0.65, 1, 1, 1)),
         # Who is idle gets more, but not more than twice a fair share.
         ((0, 0.5, 0.5, 0.5), (1.25, 1, 1, 1), (1.5, 1, 1, 1)),

@@ -4,7 +4,7 @@ that come late. Answers and signals are those of the real core; nothing here ran
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from meshd.core.balance import Learnt, rebalanced
@@ -32,6 +32,10 @@ class Setting:
     report_delay_s: int = 1
     # Instances that say they are idle.
     liars: frozenset[str] = frozenset()
+    # Instances that lose strength: name -> (from which second, to what).
+    weakened: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    # What is told is off by up to this much, evenly.
+    noise: float = 0.0
     clients: int = 1200
     fallback: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -56,7 +60,10 @@ class World:
         self.loads: list[dict[str, float]] = []
         self.ttls: list[int] = []
         self.questions = 0
+        # Seconds in which some answer became another one.
+        self.changes: list[int] = []
         self._judge = judge
+        self._noise = random.Random(seed + 1)
         self._pops = sorted({pop for pop, _ in setting.instances.values()})
         self._clients = [
             _Client(
@@ -83,14 +90,24 @@ class World:
         for now in range(len(self.loads), len(self.loads) + seconds):
             known = now - self.setting.report_delay_s
             if known >= 0:
-                told = {n: min(1.0, load) for n, load in self.loads[known].items()}
-                told |= dict.fromkeys(self.setting.liars, 0.0)
-                signals = self._judge(self, told)
+                before = self.snapshot
+                signals = self._judge(self, self._told(known))
                 if signals:
                     self.snapshot = self.snapshot.advance(signals=dict(signals))
+                if self.snapshot.signals != before.signals:
+                    self.changes.append(now)
             self._ask(now)
             self.loads.append(self._load(now))
         return self
+
+    def _told(self, second: int) -> dict[str, float]:
+        """The loads of one second as they are reported."""
+        wobble, most = self._noise.uniform, self.setting.noise
+        told = {
+            name: min(1.0, max(0.0, load + wobble(-most, most)))
+            for name, load in self.loads[second].items()
+        }
+        return told | dict.fromkeys(self.setting.liars, 0.0)
 
     def _ask(self, now: int) -> None:
         ttl = 0
@@ -114,11 +131,28 @@ class World:
         for client in self._clients:
             demand = self.setting.demand(client.pop, now) * strength[client.pop]
             work[client.instance] += client.part * demand
-        return {name: work[name] / self.setting.instances[name][1] for name in work}
+        return {name: work[name] / self._strength(name, now) for name in work}
+
+    def _strength(self, name: str, now: int) -> float:
+        since, becomes = self.setting.weakened.get(name, (0, 0.0))
+        return becomes if becomes and now >= since else self.setting.instances[name][1]
 
     def series(self, name: str) -> list[float]:
         """The load of one instance, second by second."""
         return [loads[name] for loads in self.loads]
+
+    def mean(self, pop: str, second: int) -> float:
+        """The mean load of a Pop."""
+        here = [name for name, (place, _) in self.setting.instances.items() if place == pop]
+        return sum(self.loads[second][name] for name in here) / len(here)
+
+    def kept(self, pop: str) -> float:
+        """The part of its clients that a Pop is to keep now."""
+        return min(m.signal.kept for m in self.view.members if m.instance.pop == pop)
+
+    def overload(self, begin: int = 0) -> float:
+        """Work beyond what instances can do, from a second on: load above 1, times seconds."""
+        return sum(max(0.0, load - 1) for loads in self.loads[begin:] for load in loads.values())
 
     def share(self, name: str, last_s: int) -> float:
         """The part of all work that one instance did in the last seconds."""
@@ -149,6 +183,12 @@ def balanced(world: World, loads: Mapping[str, float]) -> Mapping[str, Signal]:
     world.snapshot = world.snapshot.advance(signals=dict(told))
     world.learnt, changed = rebalanced(world.view, world.learnt, dict.fromkeys(loads, 1.0), 1.0)
     return changed
+
+
+def at_home(world: World, loads: Mapping[str, float]) -> Mapping[str, Signal]:
+    """What meshd does, but for what it sends to other Pops."""
+    signals = balanced(world, loads)
+    return {name: replace(signal, kept=1.0) for name, signal in signals.items()}
 
 
 def headroom_as_weight(world: World, loads: Mapping[str, float]) -> Mapping[str, Signal]:

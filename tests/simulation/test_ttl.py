@@ -1,0 +1,17 @@
+"""What an adaptive TTL is good for: less overload for the same number of questions."""
+
+import pytest
+
+from tests.simulation.scenes import ADAPTIVE, EVENING, FIXED, WEAKENS, evening
+from tests.simulation.world import World, balanced
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_less_overload_for_the_same_questions(seed: int) -> None:
+    adaptive = World(evening(ADAPTIVE), balanced, seed).run(EVENING)
+    fixed = World(evening(FIXED), balanced, seed).run(EVENING)
+    assert adaptive.questions == pytest.approx(fixed.questions, rel=0.02)
+    ours, theirs = adaptive.overload(WEAKENS), fixed.overload(WEAKENS)
+    print(f"overload {ours:.0f} against {theirs:.0f} instance-seconds,", end=" ")  # noqa: T201
+    print(f"{adaptive.questions} questions against {fixed.questions}")  # noqa: T201
+    assert ours < 0.9 * theirs
