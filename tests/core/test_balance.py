@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd.core.balance import START_SHARE, Learnt, rebalanced, resumed
@@ -184,6 +184,7 @@ SOME = [n / 20 for n in range(21)]
 loads = st.lists(st.sampled_from(SOME), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(loads, loads, st.integers(1, 60))
 def test_shares_stay_within_bounds(here: list[float], there: list[float], jump_s: int) -> None:
     signals: dict[str, Signal] = loaded(*here) | loaded(*there, pop="us")
@@ -200,6 +201,7 @@ def test_shares_stay_within_bounds(here: list[float], there: list[float], jump_s
     }
 
 
+@settings(deadline=None)
 @given(loads, st.integers(1, 120))
 def test_more_load_never_has_a_greater_share(told: list[float], seconds: int) -> None:
     play = Play(loaded(*told)).passes(min(seconds, 10))
@@ -208,12 +210,14 @@ def test_more_load_never_has_a_greater_share(told: list[float], seconds: int) ->
         assert smaller <= share if more > less else smaller == share
 
 
+@settings(deadline=None)
 @given(st.permutations(list(enumerate((0.95, 0.2, 0.5, 0.5, 0.7)))))
 def test_the_order_of_what_was_told_does_not_matter(order: list[tuple[int, float]]) -> None:
     signals = {f"eu-{n}": Signal(load) for n, load in order}
     assert Play(signals).passes(3).shares == Play(dict(sorted(signals.items()))).passes(3).shares
 
 
+@settings(deadline=None)
 @given(loads, st.floats(-3, 3))
 def test_one_who_lies_gets_at_most_twice_a_fair_share(others: list[float], drift: float) -> None:
     signals = loaded(0.0, *others)
@@ -223,6 +227,7 @@ def test_one_who_lies_gets_at_most_twice_a_fair_share(others: list[float], drift
     assert liar <= 2 * sorted(shares)[len(shares) // 2] + 0.05
 
 
+@settings(deadline=None)
 @given(loads, st.integers(5, 120))
 def test_a_restart_changes_nothing(told: list[float], seconds: int) -> None:
     """What is worked out from saved signals leads to the shares that were saved."""

@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd.core.model import Check, Instance, Port, Service, Ttl
@@ -79,6 +79,7 @@ members = st.builds(member, verdicts, st.sampled_from([n / 20 for n in range(21)
 bounds = st.tuples(st.integers(1, 60), st.integers(0, 600)).map(lambda x: Ttl(x[0], x[0] + x[1]))
 
 
+@settings(deadline=None)
 @given(st.lists(members, max_size=5), members, bounds, st.booleans())
 def test_within_bounds_and_never_longer_for_one_more(
     some: list[Member], more: Member, ttl: Ttl, all_down: bool
@@ -91,6 +92,7 @@ def test_within_bounds_and_never_longer_for_one_more(
         assert after.seconds <= before.seconds
 
 
+@settings(deadline=None)
 @given(bounds, st.floats(0, 1), st.floats(0, 1))
 def test_less_room_never_lives_longer(ttl: Ttl, one: float, other: float) -> None:
     assert load_ttl_s(ttl, min(one, other)) <= load_ttl_s(ttl, max(one, other))
