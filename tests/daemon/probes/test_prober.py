@@ -256,12 +256,33 @@ async def test_what_no_check_judges_any_more_is_up() -> None:
             await until("up", lambda: made.verdict() is Verdict.UP)
 
 
+async def test_what_went_while_it_was_probed_leaves_nothing() -> None:
+    async with listener() as server, core() as made:
+        await made.put(web(server.port, http(0.1)))
+        server.gate.clear()
+        await made.put(at("127.0.0.1"))
+        await until("it is being probed", lambda: server.requests == 1)
+        await made.delete(Kind.INSTANCES, "web-1")
+        server.gate.set()
+        await until("the probe ended", lambda: "in_flight 0.0" in made.metrics())
+        await asyncio.sleep(0.3)
+        assert server.requests == 1
+        assert made.pump.observed.probed == {}
+        assert dict(made.state.snapshot.signals) == {}
+
+
 async def test_an_instance_that_moves_to_another_service() -> None:
     async with listener() as one, listener() as two, core() as made:
         await made.put(web(one.port, http(3600)), web(two.port, http(3600), "app"), at("127.0.0.1"))
         await until("up", lambda: made.verdict() is Verdict.UP)
         await made.put(at("127.0.0.1", service="app"))
         await until("probed there", lambda: two.requests == 1)
+        # And back: whichever of the two services is looked at first.
+        await made.put(at("127.0.0.1"))
+        await until("probed here", lambda: one.requests == 2)
+        assert made.prober.reason("web-1") != ""
+        await made.put(at("127.0.0.1", service="app"))
+        await until("probed there again", lambda: two.requests == 2)
         await made.delete(Kind.SERVICES, "web")
         assert made.prober.reason("web-1") != ""
         await made.delete(Kind.SERVICES, "app")
