@@ -1,6 +1,5 @@
 """Instances die, whole Pops die, all die and come back: what clients of each DNS server see."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +8,7 @@ from statistics import median
 
 import pytest
 
+from meshd.v1 import topology_pb2
 from tests.integration.fleet import CLIENTS, NAME, Fleet, Watch, address, names, running
 from tests.servers.fronts import Dnsdist, Front, PowerDns, unbound_module
 from tests.servers.install import find
@@ -34,10 +34,12 @@ class Scene:
         }
 
     def verdicts(self) -> dict[str, str]:
-        """What is held of each instance, as meshctl says."""
-        done = self.meshd.meshctl("get", "instances", "--json")
-        assert done.returncode == 0, done.stderr
-        return {each["name"]: each["verdict"] for each in json.loads(done.stdout)}
+        """What is held of each instance, as the core says."""
+        found: dict[str, str] = {}
+        with self.meshd.stubs() as (topology, _, _):
+            for page in topology.Get(topology_pb2.GetRequest(kinds=["instances"]), timeout=5):
+                found |= page.verdicts
+        return found
 
     def all_up(self) -> bool:
         """True if the whole fleet is up."""
