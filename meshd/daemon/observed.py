@@ -104,7 +104,7 @@ class Observed:
     def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
         """Committed changes are about to be swapped in: what they make of signals, in time."""
         presence: dict[str, bool] = {}
-        services = set()
+        services, left = set(), set()
         for change in changes:
             if change.kind is Kind.PRESENCE:
                 presence[change.name] = change.record is not None
@@ -116,6 +116,9 @@ class Observed:
                     self._wait_until[change.name] = now + self.hold_down_s
             elif change.kind is Kind.INSTANCES:
                 self._instance_changed(snapshot, change, now)
+                (left.add if change.record is None else left.discard)(change.name)
+        # Who was taken out is not lost.
+        presence |= dict.fromkeys(left, True)
         for service in services:
             self._remove(snapshot, service, now, presence)
 
