@@ -104,7 +104,8 @@ class Observed:
     def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
         """Committed changes are about to be swapped in: what they make of signals, in time."""
         presence: dict[str, bool] = {}
-        services, left = set(), set()
+        services: set[str] = set()
+        left: set[str] = set()
         for change in changes:
             if change.kind is Kind.PRESENCE:
                 presence[change.name] = change.record is not None

@@ -299,7 +299,7 @@ def test_one_that_keeps_going_down_stays_down() -> None:
 def test_what_is_gone_is_forgotten() -> None:
     world = World(FOUR, CHECK)
     world.told("eu-0", 0.5)
-    world.probed("eu-0", False)
+    world.probed("eu-0", True)
     world.passes(1)
     gone = (Change(Kind.PRESENCE, "eu-0", None), Change(Kind.INSTANCES, "eu-0", None))
     world.commits(*gone)
@@ -308,6 +308,15 @@ def test_what_is_gone_is_forgotten() -> None:
     for held in (observed.told, observed.probed, observed.learnt, observed.ready_since):
         assert "eu-0" not in held
     assert "eu-0" not in observed.gone["api"]
+
+
+def test_who_leaves_in_good_order_uses_no_budget() -> None:
+    world = World(FOUR)
+    left = [
+        Change(kind, f"eu-{n}", None) for n in (0, 1) for kind in (Kind.INSTANCES, Kind.PRESENCE)
+    ]
+    world.commits(*left, Change(Kind.PRESENCE, "eu-2", None))
+    assert world.verdict("eu-2") is Verdict.DOWN
 
 
 def test_a_service_that_is_gone_does_not_end_the_ticks() -> None:

@@ -10,7 +10,7 @@ FULL_UNTIL = 1800
 RISES, WEAKENS, EVENING = 2400, 2700, 3000
 ADAPTIVE = Ttl(5, 60)
 # With it an evening costs as many questions as with the adaptive one.
-FIXED = Ttl(30, 30)
+FIXED = Ttl(31, 31)
 
 
 def one_weak(delay_s: int, strength: float = 0.6, noise: float = 0.0) -> Setting:
@@ -36,7 +36,7 @@ def evening(ttl: Ttl) -> Setting:
     """A quiet time, a busy one, and then one of four is half as strong at once."""
 
     def demand(pop: str, now: int) -> float:
-        return 0.4 + 0.4 * min(1.0, max(0.0, (now - RISES) / 120))
+        return 0.4 + 0.3 * min(1.0, max(0.0, (now - RISES) / 120))
 
     instances = {name: ("eu", 1.0) for name in "abcd"}
     weakened = {"a": (WEAKENS, 0.5)}
