@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.processes import ROOT, Meshd, children, free_port, wait_until
+from tests.servers.queries import Asker, addresses
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +53,10 @@ class Run:
         done = self.meshd.meshctl("get", "instances", "--json")
         found = [i for i in json.loads(done.stdout)["instances"] if i["name"] == self.name]
         return str(found[0]["verdict"]) if found else ""
+
+    def presence(self) -> str:
+        """Its presence, with the epoch."""
+        return self.meshd.meshctl("get", "presence", self.name).stdout
 
     def until(self, verdict: str) -> None:
         wait_until(f"{self.name} is {verdict or 'gone'}", lambda: self.verdict() == verdict)
@@ -126,6 +131,24 @@ def test_a_stopped_runner_is_down_within_its_lease(meshd: Meshd, tmp_path: Path)
         run.until("down")
         run.process.send_signal(signal.SIGCONT)
         run.until("up")
+
+
+def test_a_core_that_is_killed_changes_no_answer(meshd: Meshd, tmp_path: Path) -> None:
+    """It comes again from its store, and the process with its old epoch."""
+    with running(meshd, "run-11", tmp_path / "log") as run:
+        name, asker = "run-11.instance.api.mesh.internal", Asker("127.0.0.1")
+        before, registered = run.presence(), run.log.read_text().count("registered at")
+        meshd.kill_core()
+        end = time.monotonic() + 8.0
+        while time.monotonic() < end:
+            assert addresses(asker.ask(meshd.dns_port, name)) == [ADDRESS]
+            time.sleep(0.02)
+        wait_until("it is back", meshd.is_ready)
+        assert registered == 1
+        assert run.presence() == before, "the epoch is the same"
+        assert run.verdict() == "up"
+        entries = json.loads(meshd.meshctl("history", "-n", "5", "--json").stdout)
+        assert [e["what"].split()[0] for e in entries[:2]] == ["register", "register"]
 
 
 def test_the_load_comes_from_a_url(meshd: Meshd, tmp_path: Path) -> None:
