@@ -12,12 +12,14 @@ from meshd.core.verdict import Probed, Verdict
 class Clues:
     """What only the core that observes an instance knows of it.
 
-    `ready_for_s`: seconds since it became ready, while it starts slowly.
+    `ready_for_s`: seconds since it became ready, while it starts slowly. `seen`: what the last
+    probe complained of, or why there is none.
     """
 
     probed: Probed | None = None
     is_lame_duck: bool = False
     ready_for_s: float | None = None
+    seen: str = ""
 
 
 NO_CLUES = Clues()
@@ -37,6 +39,8 @@ def reason(snapshot: Snapshot, instance: Instance, clues: Clues, now: float) -> 
         said.append("it says that it is leaving")
     if clues.probed is not None:
         said += _of_probes(clues.probed, now)
+    if clues.seen:
+        said.append(clues.seen)
     if snapshot.signals.get(instance.name, NO_SIGNAL).held:
         said.append("held back: too many went at once")
     service = topology.services.get(instance.service)

@@ -4,7 +4,7 @@ The decisions are core's (verdict, balance, removal); here is the memory between
 as an argument, monotonic seconds. Whoever swaps (pump.py) takes the signals that changed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from meshd.core.balance import START_SHARE, Learnt, rebalanced, resumed
@@ -41,6 +41,8 @@ class Observed:
     learnt: dict[str, Learnt] = field(default_factory=dict)
     # Instance -> since when it is ready, as long as that is news.
     ready_since: dict[str, float] = field(default_factory=dict)
+    # What the last probe of an instance complained of; empty without a prober.
+    seen: Callable[[str], str] = lambda instance: ""
     balanced_at: float | None = None
     # Services that were balanced in the last tick: once more, when nobody tells a load any more.
     _balanced: set[str] = field(default_factory=set)

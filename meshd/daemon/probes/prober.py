@@ -7,12 +7,11 @@ and how often one address may be knocked at.
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable
 
 from meshd.core.guard import Guard
 from meshd.core.vantage import probers
-from meshd.core.verdict import Verdict, is_turning
+from meshd.core.verdict import is_turning
 from meshd.daemon.probes.kinds import Kinds, Outcome
 from meshd.daemon.probes.metrics import ProbeMetrics
 from meshd.daemon.probes.schedule import Schedule
@@ -45,27 +44,20 @@ class Prober:
         # Cores that share the work; today each stands alone.
         self.cores = (settings.node,)
         self.metrics = ProbeMetrics()
-        self._targets = Targets(guard, self._is_mine)
+        self.targets = Targets(guard, self._is_mine)
+        pump.observed.seen = self.reason
         self._schedule: Schedule[Target] = Schedule()
         self._in_flight = 0
         self._wake = asyncio.Event()
 
     def reason(self, instance: str) -> str:
-        """What the last probe of an instance saw, or why there was none; empty: no check."""
-        target = self._targets.by_name.get(instance)
+        """What the last probe of an instance complained of, or why there is none; often empty."""
+        target = self.targets.by_name.get(instance)
         if target is None:
             return ""
         if target.refusal:
             return f"not probed: {target.refusal}"
-        if target.last is None:
-            return "not probed yet"
-        probed = self._pump.observed.probed.get(instance)
-        if probed is None or not target.last.passed or probed.verdict is Verdict.UP:
-            return target.last.reason
-        left_s = probed.damped_until() - time.monotonic()
-        if left_s > 0:
-            return f"passed, but it was up and down often: not up for another {left_s:.0f} s"
-        return f"passed {probed.row} of {target.check.rise} times"
+        return target.last.reason if target.last and not target.last.passed else ""
 
     async def run(self) -> None:
         """Probe, for ever."""
@@ -83,7 +75,7 @@ class Prober:
             await self._state.moved()
 
     def _follow(self) -> None:
-        new, gone, idle = self._targets.follow(self._state.snapshot)
+        new, gone, idle = self.targets.follow(self._state.snapshot)
         now = _now()
         for target in new:
             if not target.refusal:
@@ -93,7 +85,7 @@ class Prober:
         for name in idle:
             self._pump.unprobed(name)
         if new or gone:
-            refused = sum(1 for each in self._targets.by_name.values() if each.refusal)
+            refused = sum(1 for each in self.targets.by_name.values() if each.refusal)
             self.metrics.refused.set(refused)
 
     def _start(self, tasks: asyncio.TaskGroup, kinds: Kinds) -> None:

@@ -22,7 +22,8 @@ def clues_of(observed: Observed, name: str, now: float) -> Clues:
     """What is remembered of an instance and is not in its signal."""
     told, since = observed.told.get(name), observed.ready_since.get(name)
     ready_for_s = None if since is None else now - since
-    return Clues(observed.probed.get(name), bool(told and told.lame_duck), ready_for_s)
+    is_lame_duck = told is not None and told.lame_duck
+    return Clues(observed.probed.get(name), is_lame_duck, ready_for_s, observed.seen(name))
 
 
 @dataclass(frozen=True, slots=True)
