@@ -31,8 +31,8 @@ def ready_families(view: ServiceView) -> frozenset[int]:
 def longest_s(view: ServiceView, member: Member, families: frozenset[int]) -> float:
     """The longest that an answer given now and holding `member` lives; 0: none holds it.
 
-    `families` is what `ready_families` says of the view: who alone has addresses of a version
-    stands in for it, ready or not, for that a type exists may not depend on health.
+    `families` is what `ready_families` says of the view. Where nobody is ready all stand in but
+    those forced down; who alone has addresses of a version stands in for it unless it drains.
     """
     is_ready = member.verdict.is_ready
     stands_in = not is_ready and _stands_in(view, member, families)
@@ -42,6 +42,10 @@ def longest_s(view: ServiceView, member: Member, families: frozenset[int]) -> fl
 
 
 def _stands_in(view: ServiceView, member: Member, families: frozenset[int]) -> bool:
-    if member.verdict is Verdict.FORCED_DOWN or not (families or view.service.fail_open):
+    if member.verdict is Verdict.FORCED_DOWN:
+        return False
+    if not families:
+        return view.service.fail_open
+    if member.verdict is Verdict.DRAINING:
         return False
     return any(address.version not in families for address in member.instance.addresses)

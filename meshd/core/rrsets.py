@@ -160,10 +160,14 @@ def _shown(view: ServiceView, spot: Spot, choice: Choice) -> list[Member]:
     return shown
 
 
+# What an operator takes out, or is leaving by itself, is not shown for a family's sake.
+_NO_SPARE = (Verdict.FORCED_DOWN, Verdict.DRAINING)
+
+
 def _reserve(view: ServiceView, spot: Spot, choice: Choice) -> Iterable[Member]:
-    """Whom else the name could show: the order that follows, then all that are not forced down."""
+    """Whom else the name could show: the order that follows, then all that may still be used."""
     ranked = (entry.member for entry in choice.ranked)
-    spare = [member for member in view.members if member.verdict is not Verdict.FORCED_DOWN]
+    spare = [member for member in view.members if member.verdict not in _NO_SPARE]
     rest = sorted(spare, key=lambda member: not member.verdict.is_ready)
     return (m for m in chain(ranked, rest) if spot.pop is None or m.instance.pop == spot.pop)
 

@@ -4,6 +4,7 @@ The tests of one module share a core and run in order, as a day with it would go
 """
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from meshd.client import BlockingRegistration
-from tests.servers.processes import ROOT, Meshd, free_port
+from tests.servers.processes import ROOT, Meshd, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -167,15 +168,109 @@ def test_instances_are_overruled(meshd: Meshd) -> None:
         ("up", "forced up"),
         ("clear", "up"),
     ):
-        done(meshd, "instance", verb, "api-eu-2")
+        done(meshd, "instance", verb, "api-eu-2", *(["--notice", "0s"] if verb == "drain" else []))
         (instance,) = said(meshd, "get", "instances", "api-eu-2")["instances"]
         assert instance["verdict"] == verdict
-    done(meshd, "instance", "drain", "api-eu-2")
+    done(meshd, "instance", "drain", "api-eu-2", "--notice", "0s")
     excluded = said(meshd, "explain", NAME, "--client", "10.1.0.7")
     (line,) = [each for each in excluded["instances"] if each["instance"] == "api-eu-2"]
     assert line["excluded"] == "verdict is draining"
     done(meshd, "instance", "clear", "api-eu-2")
     assert meshd.meshctl("instance", "drain", "nobody").returncode == 1
+
+
+def test_a_drain_is_announced_and_says_when_it_is_safe(meshd: Meshd) -> None:
+    text = done(meshd, "instance", "drain", "api-eu-2", "--notice", "200ms")
+    assert "api-eu-2: forced drain, revision" in text
+    assert "safe to stop at" in text
+    entries = said(meshd, "history", "-n", "2")
+    assert [entry["what"] for entry in entries] == [
+        "instance drain api-eu-2", "instance drain api-eu-2: notice of 0.2 s"
+    ]  # fmt: skip
+    again = said(meshd, "instance", "drain", "api-eu-2")
+    assert 0 < again["safe_in_s"] <= 62
+    assert said(meshd, "history", "-n", "1")[0]["what"] == "instance drain api-eu-2"
+    done(meshd, "instance", "clear", "api-eu-2")
+
+
+def test_a_drain_that_is_interrupted_stays(meshd: Meshd) -> None:
+    command = [sys.executable, "-m", "meshd.cli.meshctl", "--server", meshd.grpc]
+    drain = [*command, "instance", "drain", "api-eu-2", "--notice", "60s"]
+    draining = subprocess.Popen(drain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until("it leaves", lambda: _verdict(meshd, "api-eu-2") == "leaving")
+        # Until the override is written the interrupt would be another story.
+        draining.send_signal(signal.SIGINT)
+        _, complaint = draining.communicate(timeout=20)
+    finally:
+        draining.kill()
+        draining.communicate()
+    assert draining.returncode == 1
+    assert "interrupted: api-eu-2 is still answered" in complaint
+    assert _verdict(meshd, "api-eu-2") == "leaving"
+    done(meshd, "instance", "clear", "api-eu-2")
+
+
+def _verdict(meshd: Meshd, name: str) -> str:
+    (instance,) = said(meshd, "get", "instances", name)["instances"]
+    verdict: str = instance["verdict"]
+    return verdict
+
+
+def test_overrides_by_pattern_and_for_a_time(meshd: Meshd) -> None:
+    refused = meshd.meshctl("instance", "down", "api-eu-*")
+    assert (refused.returncode, "3 of 5 ready instances" in refused.stderr) == (1, True)
+    text = done(meshd, "instance", "down", "api-eu-*", "--for", "2s", "--force")
+    assert "api-eu-*: forced down for 2 s (3 instances now)" in text
+    table = done(meshd, "get", "overrides")
+    assert "expires" in table
+    (override,) = said(meshd, "get", "overrides")["overrides"]
+    assert 0 < override["expires_in_s"] <= 2
+    assert _verdict(meshd, "api-eu-3") == "forced down"
+    wait_until("it expired", lambda: _verdict(meshd, "api-eu-3") == "up")
+    assert said(meshd, "get", "overrides")["overrides"] == []
+    typo = meshd.meshctl("instance", "up", "apj-*")
+    assert (typo.returncode, "no instance matches 'apj-*' now" in typo.stderr) == (1, True)
+    assert "(0 instances now)" in done(meshd, "instance", "up", "apj-*", "--force")
+    done(meshd, "instance", "clear", "apj-*")
+    for words in (["NAME"], ["api-eu-1", "--for", "soon"]):
+        assert meshd.meshctl("instance", "up", *words).returncode == 2
+    assert meshd.meshctl("instance", "up", "api-eu-1", "--for", "25h").returncode == 1
+
+
+def test_drain_of_all_says_that_it_is_not_safe(meshd: Meshd) -> None:
+    words = ("instance", "drain", "api-*", "--notice", "0s", "--force")
+    result = meshd.meshctl(*words, "--wait")
+    assert result.returncode == 1
+    assert "nothing else of its service is ready" in result.stderr
+    assert "does not become safe to stop" in result.stderr
+    assert said(meshd, *words)["safe_at"] is None
+    done(meshd, "instance", "clear", "api-*")
+    nobody = meshd.meshctl("instance", "drain", "nobody-*")
+    assert (nobody.returncode, "no instance is called" in nobody.stderr) == (1, True)
+
+
+def test_top(meshd: Meshd) -> None:
+    table = done(meshd, "top", "--once")
+    assert table.splitlines()[0].split()[:5] == ["service", "pop", "instance", "version", "verdict"]
+    assert len(table.splitlines()) == 6
+    (service,) = said(meshd, "top", "--once", "--service", "api")["services"]
+    shares = {"eu": 0.0, "us": 0.0}
+    for line in service["instances"]:
+        shares[line["pop"]] += line["share"]
+    assert shares == {"eu": 1.0, "us": 1.0}
+    assert meshd.meshctl("top", "--once", "--service", "none").returncode == 1
+    command = [sys.executable, "-m", "meshd.cli.meshctl", "--server", meshd.grpc, "top", "--json"]
+    topping = subprocess.Popen([*command, "--every", "200ms"], stdout=subprocess.PIPE, text=True)
+    assert topping.stdout is not None
+    try:
+        for _ in range(3):
+            assert json.loads(topping.stdout.readline())["services"]
+        topping.send_signal(signal.SIGINT)
+        assert topping.wait(10) == 0
+    finally:
+        topping.kill()
+        topping.communicate()
 
 
 def test_instances_are_added_and_removed(meshd: Meshd) -> None:

@@ -20,34 +20,59 @@ def blocks() -> list[str]:
     return re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_readme_try_it(tmp_path: Path) -> None:
-    """Each line of "Try it", in a folder of its own, on free ports."""
-    if not find("dig"):
-        pytest.skip("dig is not installed here (Debian: bind9-dnsutils)")
-    (block,) = [block for block in blocks() if "meshd serve" in block]
-    assert block.startswith("pip install -e '.[server]'\n"), "the environment has done that"
+def played(folder: Path, script: str) -> str:
+    """What a script with `meshd serve` prints, in a folder of its own, on free ports."""
     ports = {name: str(free_port()) for name in ("dns", "grpc", "http")}
     flags = " ".join(f"--{name} 127.0.0.1:{port}" for name, port in ports.items())
-    script = block.partition("\n")[2].replace("-p 5300", f"-p {ports['dns']}")
+    script = script.replace("-p 5300", f"-p {ports['dns']}").replace("7780", ports["http"])
     script = script.replace(
         "meshd serve &", f"meshd serve {flags} >meshd.log 2>&1 &\npid=$!\nready"
     )
     wait = "meshctl get zones >/dev/null 2>&1 && return; sleep 0.1"
     ready = f"ready() {{ for _ in $(seq 100); do {wait}; done; }}"
     whole = f"set -e\n{ready}\ntrap 'kill $pid; wait $pid || true' EXIT\n{script}"
-    shutil.copytree(ROOT / "examples/quickstart", tmp_path / "examples/quickstart")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MESHCTL_SERVER": f"127.0.0.1:{ports['grpc']}",
     }
     done = subprocess.run(
-        ["bash", "-c", whole], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        check=False, timeout=60,
+        ["bash", "-c", whole], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for expected in ("applied as revision 1", "10.1.0.1", "10.2.0.1", "bucket", "forced drain"):
-        assert expected in done.stdout
+    return done.stdout
+
+
+def test_readme_try_it(tmp_path: Path) -> None:
+    """Each line of "Try it"."""
+    if not find("dig"):
+        pytest.skip("dig is not installed here (Debian: bind9-dnsutils)")
+    (block,) = [block for block in blocks() if "meshd serve" in block]
+    assert block.startswith("pip install -e '.[server]'\n"), "the environment has done that"
+    shutil.copytree(ROOT / "examples/quickstart", tmp_path / "examples/quickstart")
+    said = played(tmp_path, block.partition("\n")[2])
+    for expected in ("applied as revision 1", "10.1.0.1", "10.2.0.1", "bucket", "safe to stop at"):
+        assert expected in said
+
+
+def test_readme_operating_it(tmp_path: Path) -> None:
+    """Each line of "Operating it", with TTLs that end while the test waits."""
+    (block,) = [block for block in blocks() if "meshctl top" in block]
+    text = (ROOT / "examples/quickstart/mesh.yaml").read_text()
+    (tmp_path / "mesh.yaml").write_text(re.sub(r"ttl: \{[^}]*\}", "ttl: {min: 1, max: 3}", text))
+    begin = "meshd serve &\nmeshctl apply -f mesh.yaml --yes\n"
+    said = played(tmp_path, begin + block)
+    for expected in (
+        "api-eu-1: forced drain",
+        "safe to stop at",
+        "api-us-*: forced down for 600 s (2 instances now)",
+        "api-us-*: not forced any more",
+        "draining",
+        '"ready": true',
+        "meshd_store_away 0.0",
+    ):
+        assert expected in said, said
 
 
 def run_demo() -> subprocess.CompletedProcess[str]:
