@@ -118,10 +118,15 @@ def _decisions(found: pb.ExplainResponse) -> Sequence[tuple[str, str]]:
 
 
 def _ttl_terms(found: pb.ExplainResponse) -> Sequence[str]:
-    """What the members of the set allow: the least of them is the TTL."""
+    """The terms that apply, and which members of the set allow the least."""
+    terms = [f"load allows {found.ttl_load_s} s: {found.ttl_headroom:.0%} free at least"]
+    if found.HasField("ttl_verdict_s"):
+        terms.append(f"a failing member allows {found.ttl_verdict_s:g} s: it can be down by then")
+    if found.HasField("ttl_change_s"):
+        terms.append(f"a change allows {found.ttl_change_s} s")
     members = [line for line in found.instances if line.in_set]
     least = min((line.ttl_s for line in members), default=0)
-    return [
+    return terms + [
         f"{line.instance} allows {line.ttl_s:.0f} s: {line.verdict}, {line.headroom:.0%} free"
         for line in members
         if line.ttl_s == least < found.ttl_max_s

@@ -38,7 +38,7 @@ def longest_s(view: ServiceView, member: Member, families: frozenset[int]) -> fl
     stands_in = not is_ready and _stands_in(view, member, families)
     if not (is_ready or stands_in):
         return 0.0
-    return float(answer_ttl(view.service, [member], stands_in).seconds)
+    return float(answer_ttl(view.service, (member,), stands_in).seconds)
 
 
 def _stands_in(view: ServiceView, member: Member, families: frozenset[int]) -> bool:

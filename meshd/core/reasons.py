@@ -57,6 +57,6 @@ def _of_probes(probed: Probed, now: float) -> list[str]:
     counted = f"{probed.row} {'probe' if probed.row == 1 else 'probes'}"
     found = f"{counted} {'passed' if probed.passed else 'failed'} in a row"
     left_s = probed.damped_until() - now
-    if probed.verdict is Verdict.RECOVERING and left_s > 0:
-        return [found, f"kept down for {left_s:.0f} s more: it goes down again and again"]
+    if probed.passed and left_s > 0:
+        return [found, f"not up for {left_s:.0f} s more: it comes and goes"]
     return [found]

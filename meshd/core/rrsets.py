@@ -160,14 +160,13 @@ def _shown(view: ServiceView, spot: Spot, choice: Choice) -> list[Member]:
     return shown
 
 
-# What an operator takes out, or is leaving by itself, is not shown for a family's sake.
-_NO_SPARE = (Verdict.FORCED_DOWN, Verdict.DRAINING)
-
-
 def _reserve(view: ServiceView, spot: Spot, choice: Choice) -> Iterable[Member]:
     """Whom else the name could show: the order that follows, then all that may still be used."""
     ranked = (entry.member for entry in choice.ranked)
-    spare = [member for member in view.members if member.verdict not in _NO_SPARE]
+    # While anybody is ready, what drains is not shown for the sake of its family.
+    is_any_ready = any(member.verdict.is_ready for member in view.members)
+    unused = {Verdict.FORCED_DOWN, *([Verdict.DRAINING] if is_any_ready else [])}
+    spare = [member for member in view.members if member.verdict not in unused]
     rest = sorted(spare, key=lambda member: not member.verdict.is_ready)
     return (m for m in chain(ranked, rest) if spot.pop is None or m.instance.pop == spot.pop)
 

@@ -43,7 +43,7 @@ class Lasting:
     def _fix(self, before: ServiceView, after: ServiceView | None, now: float) -> None:
         had = ready_families(before)
         have = ready_families(after) if after is not None else had
-        is_same = after is not None and after.service.ttl == before.service.ttl
+        is_same = after is not None and after.service == before.service
         for member in before.members:
             there = member_of(after, member.instance.name)
             if there is member and is_same and had == have:

@@ -199,7 +199,7 @@ class ExplainedInstance(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., reason: _Optional[str] = ..., ttl_s: _Optional[float] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes")
+    __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes", "ttl_load_s", "ttl_verdict_s", "ttl_change_s")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +222,9 @@ class ExplainResponse(_message.Message):
     TTL_MAX_S_FIELD_NUMBER: _ClassVar[int]
     TTL_HEADROOM_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    TTL_LOAD_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_VERDICT_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_CHANGE_S_FIELD_NUMBER: _ClassVar[int]
     status: str
     name: str
     client: str
@@ -244,4 +247,7 @@ class ExplainResponse(_message.Message):
     ttl_max_s: int
     ttl_headroom: float
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, status: _Optional[str] = ..., name: _Optional[str] = ..., client: _Optional[str] = ..., revision: _Optional[int] = ..., zone: _Optional[str] = ..., service: _Optional[str] = ..., ranges: _Optional[_Iterable[str]] = ..., range: _Optional[str] = ..., pop: _Optional[str] = ..., selector: _Optional[str] = ..., selector_from: _Optional[str] = ..., arm: _Optional[str] = ..., bucket: _Optional[int] = ..., key_length: _Optional[int] = ..., scope: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[ExplainedInstance, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., ttl_reason: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., ttl_headroom: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    ttl_load_s: int
+    ttl_verdict_s: float
+    ttl_change_s: int
+    def __init__(self, status: _Optional[str] = ..., name: _Optional[str] = ..., client: _Optional[str] = ..., revision: _Optional[int] = ..., zone: _Optional[str] = ..., service: _Optional[str] = ..., ranges: _Optional[_Iterable[str]] = ..., range: _Optional[str] = ..., pop: _Optional[str] = ..., selector: _Optional[str] = ..., selector_from: _Optional[str] = ..., arm: _Optional[str] = ..., bucket: _Optional[int] = ..., key_length: _Optional[int] = ..., scope: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[ExplainedInstance, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., ttl_reason: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., ttl_headroom: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ..., ttl_load_s: _Optional[int] = ..., ttl_verdict_s: _Optional[float] = ..., ttl_change_s: _Optional[int] = ...) -> None: ...

@@ -13,6 +13,9 @@ BEFORE = samples.snapshot()
 EU = BEFORE.topology.instances["api-eu-1"]
 WILD = BEFORE.topology.instances["wild-1"]
 
+FLAPPED = Probed(Verdict.RECOVERING, True, 3, False)
+FLAPPED = FLAPPED._replace(calm_at=120.0 - FLAPPED._replace(calm_at=0.0).damped_until())
+
 
 @pytest.mark.parametrize(
     ("clues", "said"),
@@ -23,8 +26,8 @@ WILD = BEFORE.topology.instances["wild-1"]
         (Clues(Probed(Verdict.FAILING, False, 1, is_fresh=False)), "1 probe failed in a row"),
         (Clues(Probed(Verdict.DOWN, False, 7, is_fresh=False)), "7 probes failed in a row"),
         (
-            Clues(Probed(Verdict.RECOVERING, True, 3, False, calm_at=150.0)),
-            "3 probes passed in a row; kept down for 20 s more: it goes down again and again",
+            Clues(FLAPPED),
+            "3 probes passed in a row; not up for 20 s more: it comes and goes",
         ),
         (Clues(is_lame_duck=True), "it says that it is leaving"),
         (Clues(ready_for_s=3), "slow start: 3 of 10 s"),

@@ -177,7 +177,11 @@ def _fill_choice(made: pb.ExplainResponse, found: Explanation) -> None:
     made.bucket, made.key_length = locus.bucket, locus.key_length
     made.ttl_s, made.ttl_reason = choice.ttl.seconds, choice.ttl.reason
     made.ttl_min_s, made.ttl_max_s = view.service.ttl.min_s, view.service.ttl.max_s
-    made.ttl_headroom = choice.ttl.headroom
+    made.ttl_headroom, made.ttl_load_s = choice.ttl.headroom, choice.ttl.load_s
+    if choice.ttl.verdict_s is not None:
+        made.ttl_verdict_s = choice.ttl.verdict_s
+    if choice.ttl.change_s is not None:
+        made.ttl_change_s = choice.ttl.change_s
 
 
 def _instance(line: Line) -> pb.ExplainedInstance:

@@ -134,6 +134,7 @@ async def test_explain_says_why_and_what_each_allows(tmp_path: Path) -> None:
         reply = await made.resolver.Explain(request, timeout=5)
         found = {each.instance: each for each in reply.instances}
         assert found["api-eu-1"].ttl_s == reply.ttl_s < found["api-eu-2"].ttl_s == 40
+        assert (reply.ttl_load_s, reply.HasField("ttl_verdict_s")) == (reply.ttl_s, False)
         assert found["api-us-1"].ttl_s == 0
         assert "1 probe failed" in found["api-us-1"].reason
         assert "slow start" in found["api-us-2"].reason
