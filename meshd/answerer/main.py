@@ -12,6 +12,7 @@ from meshd.answerer.bridge import Bridge, BridgeServer
 from meshd.answerer.disk import SnapshotFile
 from meshd.answerer.follow import Follower
 from meshd.answerer.listener import TcpListener, UdpListener
+from meshd.answerer.purge import Purge
 from meshd.answerer.replies import Replier
 from meshd.answerer.settings import AnswererSettings
 from meshd.answerer.state import State
@@ -39,6 +40,9 @@ async def run(settings: AnswererSettings) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         await _listen(settings, state, stack)
+        if settings.purge is not None:
+            purging = asyncio.create_task(Purge(state, settings.purge).run())
+            stack.callback(purging.cancel)
         following = asyncio.create_task(follower.run())
         stack.callback(following.cancel)
         stopping = asyncio.create_task(stopped.wait())

@@ -19,5 +19,6 @@ class AnswererSettings(BaseModel):
     tcp_fds: tuple[int, ...] = ()
     bridge_fd: int | None = None
     table_fd: int | None = None
+    purge: str | None = None
     ecs_from: tuple[IPv4Network | IPv6Network, ...] = ()
     proxy_from: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -5,6 +5,7 @@ Whoever needs a part gets that part; nothing else reads files, flags or the envi
 
 import os
 import platform
+import shlex
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -48,6 +49,7 @@ class Config(BaseModel):
     bridge: Path | None = None
     bridge_group: str | None = Field(None, alias="bridge-group")
     table: Path | None = None
+    purge: str | None = None
     answerers: int = Field(min(4, os.cpu_count() or 1), ge=1, le=64)
     node: str = Field(platform.node() or "meshd", min_length=1, max_length=64)
     core: tuple[str, ...] = ()
@@ -70,6 +72,13 @@ class Config(BaseModel):
     def _networks(cls, value: Any) -> Any:
         parts = [part for part in value.split(",") if part] if isinstance(value, str) else value
         return [ip_network(part) for part in parts]
+
+    @field_validator("purge")
+    @classmethod
+    def _check_purge(cls, value: str | None) -> str | None:
+        if value is not None and not any("{name}" in word for word in shlex.split(value)[1:]):
+            raise ValueError("must be a command with {name} in an argument")
+        return value
 
     @field_validator("grpc", "http")
     @classmethod

@@ -49,6 +49,7 @@ def _shared(command: Command) -> Command:
             click.option("--bridge", type=click.Path(), help="Socket for PowerDNS and Unbound."),
             click.option("--bridge-group", help="Group that may use bridge and table: `pdns`."),
             click.option("--table", type=click.Path(), help="Table of answers for dnsdist."),
+            click.option("--purge", help="Run where names change: 'pdns_control purge {name}$'"),
             click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
             click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
             click.option("--proxy-from", help="Networks that may send PROXY v2  [the same]"),
@@ -142,6 +143,7 @@ def _run(config: Config, cores: Sequence[str], roles: list[Role]) -> None:
             bridge_fd=bridge.fileno(),
             # It has one writer.
             table_fd=table if index == 0 else None,
+            purge=config.purge if index == 0 else None,
             ecs_from=config.ecs_from,
             proxy_from=config.proxy_from,
         )

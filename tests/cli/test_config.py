@@ -88,3 +88,10 @@ def test_insecure_must_be_said(tmp_path: Path) -> None:
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"none\.toml"):
         read_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("command", ["pdns_control purge", "{name}", "", "a '{name}"])
+def test_a_purge_command_names_the_name(command: str) -> None:
+    with pytest.raises(Invalid, match="purge"):
+        read_config(None, {"purge": command})
+    assert read_config(None, {"purge": "pdns_control purge {name}$"}).purge
