@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from meshd.core.model import Service, Ttl
 from meshd.core.ranking import Member
 from meshd.core.signals import headroom
-from meshd.core.verdict import Verdict
+from meshd.core.verdict import Verdict, quick_s
 
 # Below this free share an answer begins to be short-lived.
 _ROOMY = 0.5
@@ -42,7 +42,8 @@ def load_ttl_s(bounds: Ttl, free: float) -> int:
 
 def next_verdict_s(service: Service) -> float:
     """How long a failing instance is probed before it can be down; 0: nobody probes."""
-    return service.check.fall * service.check.every_s if service.check else 0.0
+    check = service.check
+    return (check.fall - 1) * quick_s(check) if check else 0.0
 
 
 def answer_ttl(service: Service, members: Sequence[Member], all_down: bool) -> TtlTerms:

@@ -26,8 +26,7 @@ def test_members_are_found_by_name() -> None:
     [
         (Signal(), 60),
         (Signal(load=0.95), 6),
-        # Three probes of two seconds, until it can be down.
-        (Signal(verdict=Verdict.FAILING), 6),
+        (Signal(verdict=Verdict.FAILING), 5),
         (Signal(verdict=Verdict.DOWN), 0),
         (Signal(verdict=Verdict.DOWN, held=True), 5),
     ],

@@ -42,10 +42,11 @@ EVERY_MINUTE = Check("tcp", every_s=60, fall=3)
         (None, [member(load=0.95)], False, 6, "headroom 5%"),
         (None, [member(load=1.0)], False, 6, "headroom 5%"),
         (None, [member(Verdict.FORCED_UP)], False, 60, "all members have room: maximum"),
-        (EVERY_2S, [member(), member(FAILING)], False, 6,
-         "a member is failing: verdict within 6 s"),
-        (EVERY_MINUTE, [member(FAILING)], False, 60, "a member is failing: verdict within 180 s"),
-        (EVERY_MINUTE, [member(FAILING), member(load=0.75)], False, 30, "headroom 25%"),
+        # Two more probes, each an eighth of the interval after the one before.
+        (EVERY_2S, [member(), member(FAILING)], False, 5,
+         "a member is failing: verdict within 0.5 s"),
+        (EVERY_MINUTE, [member(FAILING)], False, 15, "a member is failing: verdict within 15 s"),
+        (EVERY_MINUTE, [member(FAILING), member(load=0.9)], False, 12, "headroom 10%"),
         (None, [member(FAILING)], False, 5, "a member is failing: minimum"),
         (EVERY_2S, [member(FAILING), member(Verdict.LEAVING)], False, 5,
          "a member is leaving: minimum"),
@@ -69,7 +70,7 @@ def test_every_term_is_told() -> None:
     members = [member(FAILING), member(Verdict.LEAVING), member(load=0.75)]
     found = answer_ttl(service(EVERY_MINUTE), members, False)
     assert (found.seconds, found.headroom) == (5, 0.25)
-    assert (found.load_s, found.verdict_s, found.change_s) == (30, 180, 5)
+    assert (found.load_s, found.verdict_s, found.change_s) == (30, 15, 5)
     quiet = answer_ttl(service(EVERY_MINUTE), [member()], False)
     assert (quiet.verdict_s, quiet.change_s) == (None, None)
 
@@ -99,5 +100,6 @@ def test_less_room_never_lives_longer(ttl: Ttl, one: float, other: float) -> Non
 
 
 def test_the_next_verdict_is_as_far_as_the_check_says() -> None:
-    assert next_verdict_s(service(EVERY_2S)) == 6
+    assert next_verdict_s(service(EVERY_2S)) == 0.5
+    assert next_verdict_s(service(Check("tcp", every_s=2, fall=1))) == 0
     assert next_verdict_s(service()) == 0

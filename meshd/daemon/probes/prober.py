@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from meshd.core.guard import Guard
 from meshd.core.vantage import probers
-from meshd.core.verdict import is_turning
+from meshd.core.verdict import is_turning, quick_s
 from meshd.daemon.probes.kinds import Kinds, Outcome
 from meshd.daemon.probes.metrics import ProbeMetrics
 from meshd.daemon.probes.schedule import Schedule
@@ -19,10 +19,6 @@ from meshd.daemon.probes.targets import Target, Targets
 from meshd.daemon.pump import Pump
 from meshd.daemon.settings import CoreSettings
 from meshd.daemon.state import State
-
-# Of the interval, while the verdict may turn: a crash is down in about one interval, whatever
-# `fall` is (as HAProxy's fastinter).
-_QUICK = 0.125
 
 
 class Prober:
@@ -129,7 +125,7 @@ class Prober:
         probed = self._pump.observed.probed.get(target.instance.name)
         every_s = check.every_s
         if probed is not None and is_turning(probed, check):
-            every_s *= _QUICK
+            every_s = quick_s(check)
         return every_s * (1 + check.jitter * (2 * self._draw() - 1))
 
     def _is_mine(self, instance: str) -> bool:
