@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from meshd.core.balance import START_SHARE, Learnt, rebalanced, resumed
-from meshd.core.model import Check, Instance
+from meshd.core.model import Check, Instance, Service
 from meshd.core.removal import Gone, budget, removals
 from meshd.core.signals import NO_SIGNAL, Signal, observe_load
 from meshd.core.snapshot import ServiceView, Snapshot
@@ -105,6 +105,8 @@ class Observed:
 
     def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
         """Committed changes are about to be swapped in: what they make of signals, in time."""
+        changes = list(changes)
+        put = {c.name: c.record for c in changes if isinstance(c.record, Service)}
         presence: dict[str, bool] = {}
         services: set[str] = set()
         left: set[str] = set()
@@ -118,14 +120,16 @@ class Observed:
                 if change.record is None and now - self._store_away_at < self.hold_down_s:
                     self._wait_until[change.name] = now + self.hold_down_s
             elif change.kind is Kind.INSTANCES:
-                self._instance_changed(snapshot, change, now)
+                self._instance_changed(snapshot, change, put, now)
                 (left.add if change.record is None else left.discard)(change.name)
         # Who was taken out is not lost.
         presence |= dict.fromkeys(left, True)
         for service in services:
             self._remove(snapshot, service, now, presence)
 
-    def _instance_changed(self, snapshot: Snapshot, change: Change, now: float) -> None:
+    def _instance_changed(
+        self, snapshot: Snapshot, change: Change, put: Mapping[str, Service], now: float
+    ) -> None:
         name = change.name
         if change.record is None:
             for held in (self.told, self.probed, self.learnt, self.ready_since, self._wait_until):
@@ -135,14 +139,16 @@ class Observed:
         if name in snapshot.topology.instances:
             return
         assert isinstance(change.record, Instance), "a change of instances holds one"
-        service = snapshot.topology.services.get(change.record.service)
+        named = change.record.service
+        # Often both come with one document.
+        service = put.get(named) or snapshot.topology.services.get(named)
         if service is not None and service.check is not None:
             # Nobody is sent there before a probe has passed; the first one comes at once.
             self.probed[name] = Probed(Verdict.RECOVERING)
             self.pending[name] = Signal(verdict=Verdict.RECOVERING)
         else:
             self.ready_since[name] = now
-            self.pending[name] = Signal(share=self._first_share(snapshot, change.record.service))
+            self.pending[name] = Signal(share=self._first_share(snapshot, named))
 
     def _newcomer(self, snapshot: Snapshot, name: str, now: float) -> None:
         """A known instance is ready again: it starts slowly."""

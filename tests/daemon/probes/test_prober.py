@@ -159,10 +159,12 @@ async def test_the_way_down_and_up_again() -> None:
                 seen.append(made.verdict())
 
     async with listener() as server, core() as made:
-        await made.put(web(server.port, http(2.0, rise=4, fall=4)))
-        await made.put(at("127.0.0.1"))
+        # In one commit, as a document makes it: it is not up before it was probed.
+        server.gate.clear()
+        await made.put(web(server.port, http(2.0, rise=4, fall=4)), at("127.0.0.1"))
         seen.append(made.verdict())
         watching = asyncio.create_task(watch(made))
+        server.gate.set()
         await until("up", lambda: made.verdict() is Verdict.UP)
         assert made.prober.reason("web-1") == ""
         server.status = 503
