@@ -1,5 +1,6 @@
 """Things that stand between a DNS server and meshd in a test: they change or delay what passes."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -51,7 +52,10 @@ class LineRewriter:
 
 
 class UdpBetween:
-    """A UDP port that hands datagrams to another and back, each reply late, or rewritten."""
+    """A UDP port that hands datagrams to another and back, each reply late, or rewritten.
+
+    A reply that `rewrite` makes empty is lost.
+    """
 
     def __init__(
         self, to: int, delay_s: float = 0.0, rewrite: Callable[[bytes], bytes] = bytes
@@ -89,7 +93,8 @@ class UdpBetween:
                         source.close()
                 now = time.monotonic()
                 for due, data, client in [each for each in waiting if each[0] <= now]:
-                    self._socket.sendto(data, client)
+                    if data:
+                        self._socket.sendto(data, client)
                     waiting.remove((due, data, client))
         for left in behind:
             left.close()
@@ -99,3 +104,42 @@ class UdpBetween:
         """End it."""
         self._stop.set()
         self._thread.join(5)
+
+
+class TcpBetween:
+    """A TCP port that hands connections to another, whatever comes back late."""
+
+    def __init__(self, to: int, delay_s: float) -> None:
+        self._to = ("127.0.0.1", to)
+        self._delay_s = delay_s
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            behind = socket.create_connection(self._to)
+            for source, to, delay_s in ((client, behind, 0.0), (behind, client, self._delay_s)):
+                threading.Thread(target=_pass_on, args=(source, to, delay_s), daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more connections; those that are open end with their peers."""
+        # Closing alone would not wake the thread that accepts.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def _pass_on(source: socket.socket, to: socket.socket, delay_s: float) -> None:
+    """One direction of a connection; the end of it is passed on too."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            time.sleep(delay_s)
+            to.sendall(data)
+    with contextlib.suppress(OSError):
+        to.shutdown(socket.SHUT_WR)
+    # The other direction still reads from `to`, and closes it.
+    source.close()
