@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.servers.install import find
-from tests.servers.processes import ROOT, free_port
+from tests.servers.processes import ROOT, free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -103,19 +103,27 @@ def test_demo_without_powerdns_and_dig(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demo_cleans_up_after_an_interrupt() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "examples.demo.demo"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    time.sleep(6)
-    process.terminate()
-    try:
-        output, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 0
-    assert "stopped" in output
-    left = subprocess.run(
-        ["pgrep", "-f", "meshd-demo-"], capture_output=True, text=True, check=False
-    )
-    assert left.stdout == ""
+    # A folder of its own, so that only this demo's processes are looked for, not somebody else's
+    # on the same machine; a short one, as it holds unix sockets.
+    with tempfile.TemporaryDirectory(prefix="d-") as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "examples.demo.demo"],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": folder},
+        )  # fmt: skip
+        try:
+            # In the middle of it, not before it listens for signals or has anything to clean up.
+            wait_until("meshd runs", lambda: "meshd.answerer" in _running_in(folder))
+            process.terminate()
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == 0
+        assert "stopped" in output
+        assert _running_in(folder) == ""
+        assert os.listdir(folder) == []
+
+
+def _running_in(folder: str) -> str:
+    """Command lines that name a folder."""
+    done = subprocess.run(["pgrep", "-af", folder], capture_output=True, text=True, check=False)
+    return done.stdout
