@@ -24,7 +24,7 @@ def test_core_killed_and_stopped_under_load(folder: Path) -> None:
     """kill -9 and SIGSTOP of the core at 200 queries a second: no answer fails or changes."""
     need_powerdns()
     with running(folder) as meshd:
-        server = PowerDns(folder, meshd.bridge)
+        server = PowerDns(folder, meshd.bridge, _patient(meshd))
         try:
             server.start_ready()
             with Probe(server.port, 200) as front, Probe(meshd.dns_port, 200) as direct:
@@ -44,6 +44,12 @@ def test_core_killed_and_stopped_under_load(folder: Path) -> None:
     for probe in (front, direct):
         assert set(probe.counts) == {"NOERROR"}, probe.counts
         assert len(probe.sets) == 1
+
+
+def _patient(meshd: Meshd) -> dict[str, str]:
+    """Not the 200 ms of a calm machine: one with more to do than CPUs may take longer, core or no
+    core, and the question here is whether there is an answer and which."""
+    return {"remote-connection-string": f"unix:path={meshd.bridge},timeout=1000"}
 
 
 def test_answers_from_disk_without_core_and_store(folder: Path) -> None:

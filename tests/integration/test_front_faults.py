@@ -48,9 +48,14 @@ def way(request: pytest.FixtureRequest, mortal: Ways) -> Way:
 
 
 each_front = pytest.mark.parametrize("way", FRONTS, indirect=True)
+# On a machine with more to do than CPUs any query may take longer than the module's 50 ms, calm or
+# not. What is asked here is whether there is an answer and which, so the module waits longer.
+each_front_under_load = pytest.mark.parametrize(
+    "way", ("unbound module, patient", *FRONTS[1:]), indirect=True
+)
 
 
-@each_front
+@each_front_under_load
 def test_core_killed_and_stopped_under_load(way: Way, mortal: Ways) -> None:
     """No answer fails or changes, of the mesh or elsewhere."""
     meshd = mortal.meshd
@@ -70,7 +75,7 @@ def test_core_killed_and_stopped_under_load(way: Way, mortal: Ways) -> None:
         assert len(probe.sets) == 1
 
 
-@each_front
+@each_front_under_load
 def test_each_answerer_killed_under_load(way: Way, mortal: Ways) -> None:
     """What a killed process had in its hands may be lost, nothing else."""
     meshd = mortal.meshd

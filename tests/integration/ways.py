@@ -127,6 +127,12 @@ _MAKERS: dict[str, Callable[[Ways, Path], Front]] = {
     "unbound module": lambda ways, folder: unbound_module(
         folder, ways.meshd.bridge, forward(ways.elsewhere.port)
     ),
+    "unbound module, patient": lambda ways, folder: unbound_module(
+        folder,
+        ways.meshd.bridge,
+        forward(ways.elsewhere.port),
+        {"timeout-ms = 50": "timeout-ms = 1000"},
+    ),
     "unbound subnetcache": lambda ways, folder: unbound_subnetcache(
         folder, ways.meshd.dns_port, forward(ways.elsewhere.port)
     ),
@@ -149,6 +155,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "listener": (),
     "powerdns": ("pdns_server",),
     "unbound module": ("unbound",),
+    "unbound module, patient": ("unbound",),
     "unbound subnetcache": ("unbound",),
     "unbound, powerdns": ("unbound", "pdns_server"),
     "dnsdist forward": ("dnsdist", "unbound"),

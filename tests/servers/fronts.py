@@ -127,15 +127,17 @@ def unbound_module(
     folder: Path, bridge: Path, more: str = "", changes: Mapping[str, str] | None = None,
     threads: int = 2,
 ) -> Unbound:  # fmt: skip
-    """Unbound with the python module; `changes` are of its configuration or of the module."""
+    """Unbound with the python module; `changes` may be of each of its three files."""
     changes = dict(changes or {})
     source = (INTEGRATIONS / "unbound/meshd_unbound.py").read_text()
+    settings = (INTEGRATIONS / "unbound/meshd_unbound.toml").read_text()
     for old in list(changes):
         if old in source:
             source = source.replace(old, changes.pop(old))
+        elif old in settings:
+            settings = settings.replace(old, changes.pop(old))
     module = folder / "meshd_unbound.py"
     module.write_text(source)
-    settings = (INTEGRATIONS / "unbound/meshd_unbound.toml").read_text()
     told = settings.replace("/run/meshd/bridge.sock", str(bridge))
     told = told.replace('names = ["mesh.internal"]', f"names = {list(ZONES)}")
     module.with_suffix(".toml").write_text(told)
