@@ -64,7 +64,7 @@ async def test_a_figure_that_cannot_be_had_is_none(tmp_path: Path, load: float) 
         async with Registration(made.address, load=load, **says()) as registration:
             await asyncio.sleep(1.0)
             assert registration.state is Standing.REGISTERED
-            assert made.pump.observed.told[NAME].load_at is None
+            assert not load_of(made)
 
 
 async def test_an_exception_is_down_and_remembered(tmp_path: Path) -> None:

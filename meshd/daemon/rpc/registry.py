@@ -7,6 +7,7 @@ service is still known when all are gone. Silence is for the store to judge, by 
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +49,6 @@ class _Registration:
     lease_s: float
     heard_at: float
     lease: int = 0
-    lame_since: float | None = None
     timer: asyncio.TimerHandle | None = None
     # It left, was replaced, or fell silent: there is no presence of its own to take away.
     has_ended: bool = False
@@ -225,17 +225,14 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             raise Conflict(_replaced(made.name))
 
     def _note(self, made: _Registration, beat: pb.Heartbeat) -> None:
-        if not beat.lame_duck:
-            made.lame_since = None
-        elif made.lame_since is None:
-            made.lame_since = asyncio.get_running_loop().time()
         load = beat.load if beat.HasField("load") else None
         self._pump.beat(made.name, Told(in_flight=beat.in_flight, lame_duck=beat.lame_duck), load)
 
     async def _answer(self, made: _Registration, beat: pb.Heartbeat) -> pb.RegisterResponse:
         """What a beat is answered: new terms if there are many more processes now."""
         if beat.lame_duck:
-            return pb.RegisterResponse(beaten=pb.Beaten(safe_in_s=self._safe_in_s(made)))
+            safe_in_s = self._state.lasting.safe_in_s(made.name, time.monotonic())
+            return pb.RegisterResponse(beaten=pb.Beaten(safe_in_s=safe_in_s))
         fair_s = self._fair_lease_s(made.asked_s)
         if fair_s < _LONGER * made.lease_s or not self._holds(made):
             return pb.RegisterResponse(beaten=pb.Beaten())
@@ -246,14 +243,6 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             made.lease_s = before_s
             return pb.RegisterResponse(beaten=pb.Beaten())
         return self._welcome(made)
-
-    def _safe_in_s(self, made: _Registration) -> float:
-        """Seconds until no client can hold an answer with a lame duck any more."""
-        service = self._state.snapshot.topology.services.get(made.instance.service)
-        if service is None or made.lame_since is None:
-            return 0.0
-        passed_s = asyncio.get_running_loop().time() - made.lame_since
-        return max(0.0, service.ttl.max_s - passed_s)
 
     async def _leave(self, made: _Registration, peer: str) -> None:
         self._check_owner(made)
