@@ -175,9 +175,17 @@ def test_a_newcomer_that_is_overwhelmed_gets_less() -> None:
     assert weak == pytest.approx(0.3, abs=0.051)
 
 
-def test_one_that_is_held_back_is_no_neighbour() -> None:
-    held = {"eu-8": Signal(1.0, Verdict.DOWN, held=True), "eu-9": Signal(1.0, Verdict.DOWN)}
-    assert Play(loaded(0.5, 0.5) | held).passes(60).shares[:2] == [1, 1]
+def test_newcomers_are_no_measure_of_the_others() -> None:
+    signals = loaded(0.5, 0.5) | {f"eu-{n}": Signal(0.05, share=0.1) for n in (5, 6, 7)}
+    ages = {f"eu-{n}": 1.0 for n in (5, 6, 7)}
+    assert Play(signals, slow_start_s=60).passes(10, ages=ages).shares[:2] == [1, 1]
+
+
+def test_those_held_back_or_down_are_no_measure_of_the_others() -> None:
+    held = {f"eu-{n}": Signal(1.0, Verdict.DOWN, held=True) for n in (5, 6, 7)}
+    down = {f"eu-{n}": Signal(1.0, Verdict.DOWN) for n in (5, 6, 7)}
+    for gone in (held, down):
+        assert Play(loaded(0.5, 0.5) | gone).passes(60).shares[:2] == [1, 1]
 
 
 SOME = [n / 20 for n in range(21)]
