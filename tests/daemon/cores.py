@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
+from meshd.core.model import Force, Override
+from meshd.core.topology import Kind
 from meshd.core.verdict import Verdict
 from meshd.daemon.observed import Observed
 from meshd.daemon.pump import Pump, snapshot_of
@@ -24,6 +26,7 @@ from meshd.v1 import (
     topology_pb2,
     topology_pb2_grpc,
 )
+from meshd.wire.messages import record_to_message
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "examples/quickstart/mesh.yaml").read_text()
 
@@ -47,6 +50,16 @@ class Core:
     async def apply(self, document: str = DOCUMENT, **more: Any) -> Any:
         request = topology_pb2.ApplyRequest(document=document, author="test", **more)
         return await self.topology.Apply(request, timeout=5)
+
+    async def force(
+        self, name: str, force: Force | None, *, is_forced: bool = False, **more: Any
+    ) -> int:
+        """Put an override, or clear it; returns the revision."""
+        edit = topology_pb2.Edit(kind=Kind.OVERRIDES, name=name, **more)
+        if force is not None:
+            edit.record.CopyFrom(record_to_message(Override(name, force)))
+        request = topology_pb2.CommitRequest(edits=[edit], author="test", force=is_forced)
+        return int((await self.topology.Commit(request, timeout=5)).revision)
 
     async def register(self, name: str = "api-eu-9", **more: Any) -> "Process":
         """A process that is registered."""
