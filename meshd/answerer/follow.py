@@ -98,12 +98,16 @@ class Follower:
                 self._heard = time.monotonic()
                 self._delay = _BACKOFF_S[0]
                 self._complained = ("", "")
-                self._take(reader, event)
+                await self._take(reader, event)
                 await self._fold()
 
-    def _take(self, reader: SnapshotReader, event: FollowResponse) -> None:
+    async def _take(self, reader: SnapshotReader, event: FollowResponse) -> None:
         which = event.WhichOneof("event")
-        snapshot = reader.feed(event)
+        snapshot = None
+        for snapshot in reader.steps(event):
+            # Between steps questions are answered.
+            if snapshot is None:
+                await asyncio.sleep(0)
         if snapshot is not None:
             refuse_regress(self._state.snapshot, snapshot)
             self._state.swap(snapshot)

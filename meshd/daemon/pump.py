@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 # Signals that come within this time make one swap.
 _COALESCE_S = 0.1
-# Committed batches that come while one is swapped in make one swap; swaps take this share of the
-# time at most.
+# Committed batches that come while one is swapped in make one swap, within bounds: whoever
+# follows applies a swap in one piece. Swaps take this share of the time at most.
+_SWAP_BATCHES = 100
 _DUTY = 0.25
 _MOST_BATCHES = 4096
 _RETRY_S = 1.0
@@ -131,7 +132,7 @@ class Pump:
     async def _swap_batches(self) -> None:
         while True:
             batches = [await self._batches.get()]
-            while not self._batches.empty():
+            while not self._batches.empty() and len(batches) < _SWAP_BATCHES:
                 batches.append(self._batches.get_nowait())
             began = time.monotonic()
             self._apply(batches)

@@ -28,6 +28,8 @@ from meshd.wire.messages import (
 
 # Small enough that making or reading a part holds nobody up for more than some milliseconds.
 PART_RECORDS = 250
+# Edits read before whoever reads them may do something else.
+_STEP = 50
 
 _T = TypeVar("_T")
 
@@ -39,18 +41,18 @@ def snapshot_events(snapshot: Snapshot) -> Iterator[FollowResponse]:
     yield FollowResponse(begin=begin)
     records = chain.from_iterable(topology.records(kind) for kind in Kind)
     count = 0
-    for part in _parts(records):
+    for part in _parts(records, PART_RECORDS):
         count += len(part)
         yield FollowResponse(part=SnapshotPart(records=map(record_to_message, part)))
-    for signals in _parts(snapshot.signals.items()):
+    for signals in _parts(snapshot.signals.items(), PART_RECORDS):
         made = [signal_to_message(*item) for item in signals]
         yield FollowResponse(part=SnapshotPart(signals=made))
     yield FollowResponse(end=SnapshotEnd(records=count, signals=len(snapshot.signals)))
 
 
-def _parts(items: Iterable[_T]) -> Iterator[Sequence[_T]]:
+def _parts(items: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
     source = iter(items)
-    while part := tuple(islice(source, PART_RECORDS)):
+    while part := tuple(islice(source, size)):
         yield part
 
 
@@ -87,6 +89,17 @@ class SnapshotReader:
 
     def feed(self, event: FollowResponse) -> Snapshot | None:
         """Take one event; Malformed if it cannot follow what came before, or is no such thing."""
+        *_, found = self.steps(event)
+        return found
+
+    def steps(self, event: FollowResponse) -> Iterator[Snapshot | None]:
+        """As `feed`, in steps of some milliseconds; what came of it is what the last one yields."""
+        if event.WhichOneof("event") == "changes":
+            yield from self._advance(event.changes)
+        else:
+            yield self._feed_whole(event)
+
+    def _feed_whole(self, event: FollowResponse) -> Snapshot | None:
         which = event.WhichOneof("event")
         if which == "begin":
             self._begin, self._records, self._signals = event.begin, [], {}
@@ -94,9 +107,6 @@ class SnapshotReader:
             self._take(event.part)
         elif which == "end":
             self._held = self._finish(event.end)
-            return self._held
-        elif which == "changes":
-            self._held = self._advance(event.changes)
             return self._held
         return None
 
@@ -117,7 +127,7 @@ class SnapshotReader:
         self._begin, self._records, self._signals = None, [], {}
         return snapshot
 
-    def _advance(self, changes: Changes) -> Snapshot:
+    def _advance(self, changes: Changes) -> Iterator[Snapshot | None]:
         held = self._held
         if held is None or self._begin is not None:
             raise Malformed("changes without a snapshot that they change")
@@ -126,6 +136,12 @@ class SnapshotReader:
         signals: dict[str, Signal | None] = {}
         if changes.all_signals:
             signals.update(dict.fromkeys(held.signals))
-        signals.update(signal_from_message(message) for message in changes.signals)
-        edits = [change_from_message(edit) for edit in changes.edits]
-        return held.advance(edits, changes.revision, signals)
+        for told in _parts(changes.signals, _STEP):
+            signals.update(map(signal_from_message, told))
+            yield None
+        edits: list[Change] = []
+        for part in _parts(changes.edits, _STEP):
+            edits += map(change_from_message, part)
+            yield None
+        self._held = held.advance(edits, changes.revision, signals)
+        yield self._held
