@@ -76,7 +76,9 @@ class Purge:
             names, self._names = self._names, set()
             # One command for all of them; without a common zone, one after the other.
             shared = common_ancestor(names)
-            for name in [shared] if shared != "." else sorted(names):
+            targets = [shared] if shared != "." else sorted(names)
+            # Twice: an answerer that was late may have had the old answer kept anew.
+            for name in (*targets, *targets):
                 await self._purge(name)
                 await asyncio.sleep(_EVERY_S - _SETTLE_S)
 
