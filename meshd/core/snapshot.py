@@ -4,7 +4,7 @@ A snapshot is made from the one before; views of services that did not change ar
 with them what was remembered of their answers.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import asin, cos, radians, sin, sqrt
 from typing import Any
@@ -145,6 +145,17 @@ class Snapshot:
         signals: Mapping[str, Signal | None] | None = None,
     ) -> "Snapshot":
         """The snapshot after committed changes and new signals (None: known no more)."""
+        *_, after = self.advancing(changes, revision, signals)
+        assert after is not None, "the last step is the snapshot"
+        return after
+
+    def advancing(
+        self,
+        changes: Sequence[Change],
+        revision: int | None,
+        signals: Mapping[str, Signal | None] | None,
+    ) -> Iterator["Snapshot | None"]:
+        """As `advance`, a step for each service that is made anew; the last one yields it."""
         topology = self.topology
         if revision is not None:
             topology = topology.apply(changes, revision)
@@ -164,10 +175,11 @@ class Snapshot:
                 held = _held(self.views.get(name), renewed)
                 roster = rosters.get(name, frozenset())
                 views[name] = _view(topology, known, service, roster, held)  # type: ignore[index]
+            yield None
         directory = self.directory
         if kinds & {Kind.ZONES, Kind.SERVICES}:
             directory = Directory.build(topology.zones.values(), topology.services.values())
-        return Snapshot(topology, known, views, rosters, directory)
+        yield Snapshot(topology, known, views, rosters, directory)
 
 
 def _updated(

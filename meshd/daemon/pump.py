@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 _COALESCE_S = 0.1
 # Committed batches that come while one is swapped in make one swap, within bounds: whoever
 # follows applies a swap in one piece. Swaps take this share of the time at most.
-_SWAP_BATCHES = 100
-_DUTY = 0.25
+_SWAP_BATCHES = 250
+_DUTY = 0.5
 _MOST_BATCHES = 4096
 _RETRY_S = 1.0
 _TICK_S = 1.0

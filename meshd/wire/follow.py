@@ -143,5 +143,6 @@ class SnapshotReader:
         for part in _parts(changes.edits, _STEP):
             edits += map(change_from_message, part)
             yield None
-        self._held = held.advance(edits, changes.revision, signals)
-        yield self._held
+        for after in held.advancing(edits, changes.revision, signals):
+            self._held = after or self._held
+            yield after

@@ -38,6 +38,8 @@ MOST_STREAMS = 50_000
 _HELLO_S = 10.0
 _LOOK_AGAIN_S = 0.5
 _TRIES = 5
+# What was committed is swapped in soon, but behind all that a whole fleet commits at once.
+_SWAPPED_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +149,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         ]
         expect = [Expect(key_of(Kind.PRESENCE, made.name), held.revision if held else 0)]
         revision = await self._store.commit(writes, Author(f"instance {made.name}", what), expect)
-        await self._state.reached(revision)
+        await self._state.reached(revision, _SWAPPED_S)
 
     def _welcome(self, made: _Registration) -> pb.RegisterResponse:
         welcome = pb.Welcome(
@@ -254,7 +256,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         revision = await self._store.commit([Delete(key) for key in keys], author, expect)
         made.has_ended = True
         await self._store.revoke(made.lease)
-        await self._state.reached(revision)
+        await self._state.reached(revision, _SWAPPED_S)
 
     async def _lost(self, made: _Registration) -> None:
         """The stream ended without a word: the process is gone, and so is its presence."""
