@@ -48,6 +48,8 @@ class Observed:
     _balanced: set[str] = field(default_factory=set)
     # What is lost so soon after the store was away is not believed at once.
     hold_down_s: float = 30.0
+    # What was saved by the core before, until the first tick.
+    _saved: set[str] = field(default_factory=set)
     _store_away_at: float = float("-inf")
     _wait_until: dict[str, float] = field(default_factory=dict)
 
@@ -56,6 +58,8 @@ class Observed:
         """Go on from saved signals: what was down is let through, what was learnt is in shares."""
         made = cls()
         for name, signal in snapshot.signals.items():
+            if signal.load or signal.share != 1 or signal.kept != 1:
+                made._saved.add(name)
             if signal.verdict in _OUT:
                 made.probed[name] = Probed(Verdict.DOWN, False)
         for name, view in snapshot.views.items():
@@ -167,8 +171,7 @@ class Observed:
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """What the passing of time does: loads fade, shares are learnt, removals let through."""
-        if self.balanced_at is None:
-            self._count_saved(snapshot, now)
+        self._count_saved(now)
         passed_s = now - (self.balanced_at if self.balanced_at is not None else now)
         self.balanced_at = now
         self._forget_old(snapshot, now)
@@ -224,12 +227,11 @@ class Observed:
                 del self.ready_since[name]
         return ages
 
-    def _count_saved(self, snapshot: Snapshot, now: float) -> None:
+    def _count_saved(self, now: float) -> None:
         """What was saved counts as if told now: it fades unless it is told again."""
-        for name, signal in snapshot.signals.items():
-            if signal.load or signal.share != 1 or signal.kept != 1:
-                told = self.told.setdefault(name, Told())
-                told.load_at = now if told.load_at is None else told.load_at
+        while self._saved:
+            told = self.told.setdefault(self._saved.pop(), Told())
+            told.load_at = now if told.load_at is None else told.load_at
 
     def _forget_old(self, snapshot: Snapshot, now: float) -> None:
         for name, told in self.told.items():
