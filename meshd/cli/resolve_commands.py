@@ -87,7 +87,7 @@ def explain(server: Server, name: str, client: str, as_json: bool) -> None:
         console().print()
         print_table(
             ["place", "instance", "version", "pop", "verdict", ">capacity", ">load", ">headroom",
-             ">share", ">weight", ">tier", ">cost", ">TTL", "in set", "why",
+             ">share", ">success", ">weight", ">tier", ">cost", ">TTL", "in set", "why",
              "not in the order because"],
             [_row(line) for line in found.instances],
         )  # fmt: skip
@@ -144,6 +144,7 @@ def _row(line: pb.ExplainedInstance) -> Sequence[object]:
         f"{line.load:.0%}",
         f"{line.headroom:.0%}",
         f"{line.share:.2f}",
+        f"{line.success:.0%}",
         line.weight,
         line.tier if line.place else "-",
         f"{line.cost:.1f}" if line.place else "-",

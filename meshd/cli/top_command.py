@@ -18,7 +18,7 @@ from meshd.v1 import resolver_pb2_grpc
 
 _COLUMNS = (
     "service", "pop", "instance", "version", "verdict", ">load", ">age", ">in flight",
-    ">clients", ">TTL", "why",
+    ">clients", ">success", ">p99", ">TTL", "why",
 )  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def top(server: Server, service: str, every_s: float, once: bool, as_json: bool)
     """Show verdict, load, share of clients and TTL of all instances, until Ctrl-C.
 
     `clients` is the share of the clients of its Pop that are given this instance first, `age`
-    how old its load is, `TTL` what the clients of its Pop get. Without a terminal each round is
+    how old its load is, `success` the part of calls that clients report as good, `TTL` what the
+    clients of its Pop get. Without a terminal each round is
     printed whole; with --json it is one line.
 
     Example: meshctl top --service api
@@ -97,14 +98,22 @@ def _row(service: str, each: pb.TopInstance, ttl: str) -> Sequence[str]:
         each.pop,
         each.instance,
         each.version,
-        f"{each.verdict} (held)" if each.held else each.verdict,
+        _verdict(each),
         f"{each.load:.0%}",
         f"{each.load_age_s:.0f} s" if each.HasField("load_age_s") else "-",
         str(each.in_flight),
         f"{each.share:.1%}",
+        f"{each.clients.success:.0%}" if each.HasField("clients") else "-",
+        f"{each.clients.p99_ms:.0f} ms" if each.clients.HasField("p99_ms") else "-",
         ttl,
         each.reason,
     )
+
+
+def _verdict(each: pb.TopInstance) -> str:
+    if each.held:
+        return f"{each.verdict} (held)"
+    return each.verdict if each.success else f"{each.verdict} (ejected)"
 
 
 def _span(low: int, high: int) -> str:

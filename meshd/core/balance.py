@@ -123,12 +123,12 @@ def _by_pop(view: ServiceView) -> dict[str, list[Member]]:
 def _heard(
     members: Sequence[Member], told: Mapping[str, float], ages: Mapping[str, float]
 ) -> _Heard:
-    ready = [m for m in members if m.verdict.is_ready and not m.signal.held]
+    ready = [m for m in members if m.verdict.is_ready and not m.is_last_resort]
     found = [member for member in ready if member.instance.name in told]
     if not found:
         return _Heard((), 0.0, 0.0, sum(member.instance.capacity for member in ready))
-    # Newcomers have few clients yet: they are no measure of the others.
-    settled = [member for member in found if member.instance.name not in ages] or found
+    # Who has few clients for another reason than its load is no measure of the others.
+    settled = [member for member in found if not _is_spared(member, ages)] or found
     capacity = sum(member.instance.capacity for member in found)
     work = sum(member.instance.capacity * member.signal.load for member in found)
     middle = median(member.signal.load for member in settled)
@@ -199,9 +199,14 @@ def _shares(
 
 
 def _away(member: Member, here: _Heard, ages: Mapping[str, float]) -> float:
-    """How far a load is from the median; that a newcomer has little to do says nothing."""
+    """How far a load is from the median; that one which is spared has little to do says nothing."""
     away = member.signal.load - here.middle
-    return max(0.0, away) if member.instance.name in ages else away
+    return max(0.0, away) if _is_spared(member, ages) else away
+
+
+def _is_spared(member: Member, ages: Mapping[str, float]) -> bool:
+    """True if it gets few clients because it is new, or because their calls fail."""
+    return member.instance.name in ages or member.signal.success < 1
 
 
 def _beyond(away: float, band: float) -> float:

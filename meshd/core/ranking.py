@@ -14,8 +14,8 @@ from meshd.core.signals import Signal
 from meshd.core.verdict import Verdict
 
 WEIGHT_ONE = 1000
-# What is held back (core/removal.py) comes last.
-_HELD_SHARE = 0.001
+# What is held back (core/removal.py) or ejected (core/ejection.py) comes last.
+_LAST_SHARE = 0.001
 # A tier takes all its clients until this much of its capacity is gone (as Envoy: 1.4 -> 29 %).
 _OVERPROVISIONING = 1.4
 
@@ -33,9 +33,21 @@ class Member:
     @classmethod
     def of(cls, instance: Instance, verdict: Verdict, signal: Signal) -> "Member":
         """Judge an instance."""
-        share = _HELD_SHARE if signal.held else signal.share
+        # Squared: each call that fails costs a client, so what fails half of them gets a quarter.
+        success = 1.0 if verdict is Verdict.FORCED_UP else signal.success**2
+        share = _LAST_SHARE if signal.held else max(_LAST_SHARE, signal.share * success)
         weight = max(1, round(instance.capacity * share * WEIGHT_ONE))
         return cls(instance, verdict, signal, weight, seed(instance.name))
+
+    @property
+    def is_ejected(self) -> bool:
+        """True if clients see it fail so often that it gets none; an operator knows better."""
+        return not self.signal.success and self.verdict is not Verdict.FORCED_UP
+
+    @property
+    def is_last_resort(self) -> bool:
+        """True if it is there only for want of others."""
+        return self.signal.held or self.is_ejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,7 @@ def build_ladder(wanted: Sequence[Member], others: Sequence[Member], pops: Seque
         here = [member for member in usable if pop in ("", member.instance.pop)]
         ready = tuple(member for member in here if all_down or member.verdict.is_ready)
         if ready:
-            sure = [member for member in ready if all_down or not member.signal.held]
+            sure = [member for member in ready if all_down or not member.is_last_resort]
             health = tier_health(_capacity(sure), _capacity(here))
             kept = 1.0 if all_down else min(member.signal.kept for member in ready)
             tiers.append(Tier(pop, ready, min(health, kept)))

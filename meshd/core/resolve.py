@@ -217,7 +217,9 @@ def choose(view: ServiceView, spot: Spot, policy: Policy, bucket: int) -> Choice
         arm = arm.arm_at(permuted(bucket, view.salt))
     ladder = view.ladder(policy.pop, arm)
     first, rest_from = _orders(view, spot, ladder, bucket)
-    chosen = tuple(first[: view.service.max_answers])
+    # Resolvers shuffle what A and AAAA show: who should get no clients must not be among them.
+    wanted = [ranked for ranked in first if not ranked.member.is_ejected] or first
+    chosen = tuple(wanted[: view.service.max_answers])
     is_keyed = not ladder.is_fixed or isinstance(selector, Split)
     ttl = answer_ttl(view.service, [ranked.member for ranked in chosen], ladder.all_down)
     return Choice(chosen, tuple(first), ttl, selector, arm, ladder, rest_from, is_keyed)

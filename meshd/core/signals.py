@@ -18,6 +18,8 @@ class Signal:
     `share` is what load makes of the instance's fair part of the clients of its Pop, `kept` the
     part of its clients that the Pop's load lets it keep (core/balance.py); 1: all of it.
     `held`: it is down, but too many went at once to believe it: a last resort (core/removal.py).
+    `success`: the part of calls to it that clients see succeed, in steps of 0.05; 0: they see so
+    few that it is ejected (core/outcomes.py, core/ejection.py).
     """
 
     load: float = 0.0
@@ -25,6 +27,7 @@ class Signal:
     share: float = 1.0
     kept: float = 1.0
     held: bool = False
+    success: float = 1.0
 
 
 NO_SIGNAL = Signal()

@@ -73,6 +73,8 @@ def _why_moving(members: Sequence[Member], all_down: bool) -> str:
     for member in members:
         if member.signal.held:
             return "a member is held back"
+        if member.is_ejected:
+            return "a member is ejected"
         if member.verdict not in _SETTLED:
             return f"a member is {member.verdict}"
     return ""

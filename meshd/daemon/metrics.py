@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from meshd.core.lifetime import longest_s, ready_families
+from meshd.core.outcomes import DISAGREEMENTS, disagreement
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Kind
 from meshd.core.verdict import Verdict
@@ -26,6 +27,7 @@ _BY_INSTANCE = (
     ("in_flight", "Requests in flight that it told."),
     ("share", "Of its fair part of the clients of its Pop; 1: all of it."),
     ("weight", "In the order; 1000: capacity 1, whole share."),
+    ("success", "The part of calls that clients see succeed, in steps; 0: ejected."),
     ("verdict", "1 for the verdict that counts now."),
 )
 
@@ -42,6 +44,7 @@ class CoreCollector(Collector):
         snapshot = self._state.snapshot
         yield from self._whole(snapshot)
         yield from self._store()
+        yield from self._reports(snapshot)
         # A copy: beats come in while this runs in its thread.
         yield from _by_service(snapshot, dict(self._pump.observed.told))
 
@@ -60,6 +63,34 @@ class CoreCollector(Collector):
         yield GaugeMetricFamily("meshd_held_instances", "Down, but held back.", held)
         yield CounterMetricFamily("meshd_swaps", "Snapshots swapped in.", self._state.swaps)
         yield CounterMetricFamily("meshd_beats", "Beats of instances.", self._pump.beats)
+
+    def _reports(self, snapshot: Snapshot) -> Iterable[Metric]:
+        reports = self._pump.reports
+        probed = dict(self._pump.observed.probed)
+        against = Counter(
+            disagreement(probed.get(name), found) for name, found in dict(reports.folded).items()
+        )
+        ignored = CounterMetricFamily(
+            "meshd_outcomes_ignored", "Outcomes left out, by why.", labels=["why"]
+        )
+        for why, count in dict(reports.ignored).items():
+            ignored.add_metric([why], count)
+        ejected = sum(not signal.success for signal in snapshot.signals.values())
+        yield CounterMetricFamily("meshd_reports", "Batches of clients.", reports.batches)
+        yield CounterMetricFamily("meshd_outcomes", "Calls that they told of.", reports.calls)
+        yield ignored
+        text = "Batches that clients let go, as they say."
+        yield CounterMetricFamily("meshd_reports_dropped", text, reports.dropped)
+        yield GaugeMetricFamily("meshd_reporters", "Heard within a minute.", reports.reporters)
+        text = "Pairs of instance and reporter that are remembered."
+        yield GaugeMetricFamily("meshd_voices", text, reports.voices)
+        yield GaugeMetricFamily("meshd_ejected_instances", "Clients see them fail.", ejected)
+        disagreements = GaugeMetricFamily(
+            "meshd_disagreements", "Instances that probes and clients see apart.", labels=["what"]
+        )
+        for what in DISAGREEMENTS:
+            disagreements.add_metric([what], against[what])
+        yield disagreements
 
     def _store(self) -> Iterable[Metric]:
         age_s = self._reach.age_s(time.monotonic())
@@ -129,6 +160,7 @@ def _add_instances(
         metrics["load"].add_metric(labels, member.signal.load)
         metrics["share"].add_metric(labels, member.signal.share)
         metrics["weight"].add_metric(labels, member.weight)
+        metrics["success"].add_metric(labels, member.signal.success)
         metrics["verdict"].add_metric([*labels, member.verdict], 1)
         heard = told.get(name)
         if heard is not None:

@@ -103,6 +103,10 @@ class Observed:
         signal = self.signal(snapshot, name)
         self._set(snapshot, name, replace(signal, verdict=self._verdict(name)), now)
 
+    def succeeds(self, snapshot: Snapshot, name: str, success: float) -> None:
+        """Note what clients' reports make of an instance; 0: it is ejected."""
+        self._note(snapshot, name, replace(self.signal(snapshot, name), success=success))
+
     def store_away(self, now: float) -> None:
         """The store could not be reached: leases may run out that nobody could renew."""
         self._store_away_at = now

@@ -11,6 +11,7 @@ from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
 from meshd.daemon.observed import Observed, Told
+from meshd.daemon.reports import Reports
 from meshd.daemon.state import Held, State
 from meshd.daemon.store.base import Batch, Contents, Item, Store
 from meshd.wire.records import GUARD_KEY, change_of, kind_and_name, record_of
@@ -63,6 +64,7 @@ class Pump:
         self._store = store
         self._state = state
         self.observed = observed or Observed.resume(state.snapshot)
+        self.reports = Reports(self.observed)
         self._batches: asyncio.Queue[Batch] = asyncio.Queue(_MOST_BATCHES)
         self._wake = asyncio.Event()
         self.ignored = 0
@@ -93,6 +95,7 @@ class Pump:
         while True:
             await asyncio.sleep(_TICK_S)
             self.observed.tick(self._state.snapshot, time.monotonic())
+            self.reports.tick(self._state.snapshot, time.monotonic())
             self._wake.set()
 
     async def run_signals(self) -> None:

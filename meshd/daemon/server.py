@@ -9,7 +9,9 @@ from grpc_reflection.v1alpha import reflection
 
 from meshd.core.guard import STRICT, Guard
 from meshd.daemon.pump import Pump
+from meshd.daemon.reports import MOST_REPORTERS
 from meshd.daemon.rpc.registry import MOST_STREAMS, Registry
+from meshd.daemon.rpc.reporter import Reporter
 from meshd.daemon.rpc.resolver import Resolver
 from meshd.daemon.rpc.topology import Topology
 from meshd.daemon.state import State
@@ -17,6 +19,8 @@ from meshd.daemon.store.base import Store
 from meshd.v1 import (
     registry_pb2,
     registry_pb2_grpc,
+    reporter_pb2,
+    reporter_pb2_grpc,
     resolver_pb2,
     resolver_pb2_grpc,
     topology_pb2,
@@ -25,7 +29,7 @@ from meshd.v1 import (
 
 # A topology document of 100,000 lines fits; everything else is far smaller.
 MAX_MESSAGE = 16 << 20
-# Calls under way beside the streams of processes: those that ask, and those that follow.
+# Calls under way beside the streams of processes and reporters: who asks, and who follows.
 _OTHER_CALLS = 4096
 
 _OPTIONS = (
@@ -51,6 +55,7 @@ _SERVICES = (
     topology_pb2.DESCRIPTOR.services_by_name["Topology"].full_name,
     resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name,
     registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
+    reporter_pb2.DESCRIPTOR.services_by_name["Reporter"].full_name,
 )
 
 
@@ -72,11 +77,13 @@ async def start_server(
 ) -> Server:
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
     registry = Registry(store, state, pump, guard)
-    most = MOST_STREAMS + _OTHER_CALLS
+    most = MOST_STREAMS + MOST_REPORTERS + _OTHER_CALLS
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
     topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state, guard), server)
-    resolver_pb2_grpc.add_ResolverServicer_to_server(Resolver(state, pump.observed), server)
+    resolver = Resolver(state, pump.observed, pump.reports)
+    resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
+    reporter_pb2_grpc.add_ReporterServicer_to_server(Reporter(state, pump.reports), server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(

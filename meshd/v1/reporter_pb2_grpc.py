@@ -47,8 +47,11 @@ class ReporterServicer:
     def Report(self, request_iterator, context):
         """One stream is one reporter: a process that calls instances. Batches come every two seconds or
         so; each is answered. Reports are lossy by design: a batch that is refused or lost is gone.
-        INVALID_ARGUMENT ends the stream only for what no client of this protocol sends; single
-        values that cannot be (NaN, more failures than attempts) are left out and counted.
+        INVALID_ARGUMENT ends the stream only for what no client of this protocol sends: a batch
+        without a reporter, or with another one than before. Single values that cannot be (NaN, more
+        failures than attempts) are left out and counted. So is a batch that comes in less than half
+        of the time asked for. RESOURCE_EXHAUSTED: too many report here already. UNAVAILABLE: nothing
+        was said for a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class TopRequest(_message.Message):
     def __init__(self, service: _Optional[str] = ..., every_s: _Optional[float] = ...) -> None: ...
 
 class TopInstance(_message.Message):
-    __slots__ = ("instance", "version", "pop", "verdict", "held", "load", "load_age_s", "in_flight", "share", "weight", "reason")
+    __slots__ = ("instance", "version", "pop", "verdict", "held", "load", "load_age_s", "in_flight", "share", "weight", "reason", "success", "clients")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POP_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class TopInstance(_message.Message):
     SHARE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     instance: str
     version: str
     pop: str
@@ -66,7 +68,25 @@ class TopInstance(_message.Message):
     share: float
     weight: int
     reason: str
-    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., held: _Optional[bool] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    success: float
+    clients: ClientsSeen
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., held: _Optional[bool] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[int] = ..., reason: _Optional[str] = ..., success: _Optional[float] = ..., clients: _Optional[_Union[ClientsSeen, _Mapping]] = ...) -> None: ...
+
+class ClientsSeen(_message.Message):
+    __slots__ = ("success", "reporters", "connect_errors", "p50_ms", "p99_ms", "disagreement")
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    REPORTERS_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    P50_MS_FIELD_NUMBER: _ClassVar[int]
+    P99_MS_FIELD_NUMBER: _ClassVar[int]
+    DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    success: float
+    reporters: int
+    connect_errors: float
+    p50_ms: float
+    p99_ms: float
+    disagreement: str
+    def __init__(self, success: _Optional[float] = ..., reporters: _Optional[int] = ..., connect_errors: _Optional[float] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., disagreement: _Optional[str] = ...) -> None: ...
 
 class TopPop(_message.Message):
     __slots__ = ("pop", "ttl_min_s", "ttl_max_s")
@@ -159,7 +179,7 @@ class ExplainRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
 
 class ExplainedInstance(_message.Message):
-    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded", "share", "kept", "held", "reason", "ttl_s")
+    __slots__ = ("instance", "version", "pop", "verdict", "capacity", "load", "headroom", "weight", "place", "tier", "cost", "in_set", "excluded", "share", "kept", "held", "reason", "ttl_s", "success", "clients")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POP_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +198,8 @@ class ExplainedInstance(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TTL_S_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     instance: str
     version: str
     pop: str
@@ -196,7 +218,9 @@ class ExplainedInstance(_message.Message):
     held: bool
     reason: str
     ttl_s: float
-    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., reason: _Optional[str] = ..., ttl_s: _Optional[float] = ...) -> None: ...
+    success: float
+    clients: ClientsSeen
+    def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., reason: _Optional[str] = ..., ttl_s: _Optional[float] = ..., success: _Optional[float] = ..., clients: _Optional[_Union[ClientsSeen, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes", "ttl_load_s", "ttl_verdict_s", "ttl_change_s")

@@ -187,18 +187,20 @@ class HistoryResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
 
 class Signal(_message.Message):
-    __slots__ = ("load", "verdict", "share", "kept", "held")
+    __slots__ = ("load", "verdict", "share", "kept", "held", "success")
     LOAD_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
     load: float
     verdict: str
     share: float
     kept: float
     held: bool
-    def __init__(self, load: _Optional[float] = ..., verdict: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ...) -> None: ...
+    success: float
+    def __init__(self, load: _Optional[float] = ..., verdict: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., success: _Optional[float] = ...) -> None: ...
 
 class SignalChange(_message.Message):
     __slots__ = ("instance", "signal")

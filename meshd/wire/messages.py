@@ -260,6 +260,7 @@ def signal_to_message(name: str, signal: Signal | None) -> topology_pb.SignalCha
                 share=signal.share,
                 kept=signal.kept,
                 held=signal.held,
+                success=signal.success,
             )
         )
     return change
@@ -271,8 +272,9 @@ def signal_from_message(change: topology_pb.SignalChange) -> tuple[str, Signal |
         return change.instance, None
     found = change.signal
     share, kept = found.share or 1.0, found.kept or 1.0
-    in_bounds = 0 <= found.load <= 1 and 0 < share <= 2 and 0 < kept <= 1
+    success = found.success if found.HasField("success") else 1.0
+    in_bounds = 0 <= found.load <= 1 and 0 < share <= 2 and 0 < kept <= 1 and 0 <= success <= 1
     if not in_bounds or found.verdict not in list(Verdict):
         raise Invalid(f"{found} is no signal")
-    signal = Signal(found.load, Verdict(found.verdict), share, kept, found.held)
+    signal = Signal(found.load, Verdict(found.verdict), share, kept, found.held, success)
     return change.instance, signal

@@ -18,8 +18,9 @@ from meshd.core.reasons import reason
 from meshd.core.resolve import Answer, Client, resolve
 from meshd.core.snapshot import Snapshot
 from meshd.daemon.observed import Observed
+from meshd.daemon.reports import Reports
 from meshd.daemon.rpc.status import streaming, unary
-from meshd.daemon.rpc.top import Top, clues_of
+from meshd.daemon.rpc.top import Top, clients_of, clues_of
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 from meshd.v1 import resolver_pb2_grpc
@@ -34,10 +35,11 @@ _TOP_DUTY = 4
 class Resolver(resolver_pb2_grpc.ResolverServicer):
     """Answers from the core's snapshot with the same function that answerers use."""
 
-    def __init__(self, state: State, observed: Observed) -> None:
+    def __init__(self, state: State, observed: Observed, reports: Reports) -> None:
         self._state = state
         self._observed = observed
-        self._top = Top(state, observed)
+        self._reports = reports
+        self._top = Top(state, observed, reports)
 
     @unary
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: N802
@@ -90,8 +92,11 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             instance = line.member.instance
             shown = _instance(line)
             shown.ttl_s = longest_s(view, line.member, families)
-            clues = clues_of(self._observed, instance.name, now)
+            clues = clues_of(self._observed, self._reports, instance.name, now)
             shown.reason = reason(snapshot, instance, clues, now)
+            clients = clients_of(self._reports, clues, instance.name, now)
+            if clients is not None:
+                shown.clients.CopyFrom(clients)
             made.instances.append(shown)
 
     @unary
@@ -197,6 +202,7 @@ def _instance(line: Line) -> pb.ExplainedInstance:
         share=member.signal.share,
         kept=member.signal.kept,
         held=member.signal.held,
+        success=member.signal.success,
         weight=member.weight,
         place=line.place,
         tier=line.tier,

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meshd.core.errors import NotFound
+from meshd.core.histogram import quantile_us
+from meshd.core.outcomes import disagreement
 from meshd.core.ranking import Member
 from meshd.core.reasons import Clues, reason
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.spread import Spread, spread
 from meshd.daemon.observed import Observed, Told
+from meshd.daemon.reports import Reports
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 
@@ -18,12 +21,29 @@ MOST_INSTANCES = 5000
 _NOTHING_TOLD = Told()
 
 
-def clues_of(observed: Observed, name: str, now: float) -> Clues:
+def clues_of(observed: Observed, reports: Reports, name: str, now: float) -> Clues:
     """What is remembered of an instance and is not in its signal."""
     told, since = observed.told.get(name), observed.ready_since.get(name)
     ready_for_s = None if since is None else now - since
     is_lame_duck = told is not None and told.lame_duck
-    return Clues(observed.probed.get(name), is_lame_duck, ready_for_s, observed.seen(name))
+    probed, clients = observed.probed.get(name), reports.folded.get(name)
+    return Clues(probed, is_lame_duck, ready_for_s, observed.seen(name), clients)
+
+
+def clients_of(reports: Reports, clues: Clues, name: str, now: float) -> pb.ClientsSeen | None:
+    """What clients reported of an instance lately; None if nobody did."""
+    if clues.clients is None:
+        return None
+    latency = reports.latency(name, now)
+    p50_us, p99_us = (quantile_us(latency, share) for share in (0.5, 0.99))
+    return pb.ClientsSeen(
+        success=clues.clients.rate,
+        reporters=clues.clients.voices,
+        connect_errors=clues.clients.unreached,
+        p50_ms=None if p50_us is None else p50_us / 1000,
+        p99_ms=None if p99_us is None else p99_us / 1000,
+        disagreement=disagreement(clues.probed, clues.clients),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +53,17 @@ class _Moment:
     snapshot: Snapshot
     told: Mapping[str, Told]
     clues: Mapping[str, Clues]
+    clients: Mapping[str, pb.ClientsSeen | None]
     now: float
 
 
 class Top:
     """Makes replies; the spread of a service is worked out once for each of its views."""
 
-    def __init__(self, state: State, observed: Observed) -> None:
+    def __init__(self, state: State, observed: Observed, reports: Reports) -> None:
         self._state = state
         self._observed = observed
+        self._reports = reports
         self._known: dict[str, tuple[ServiceView, Mapping[str, Spread]]] = {}
 
     async def reply(self, service: str) -> pb.TopResponse:
@@ -53,8 +75,9 @@ class Top:
         shown, note = _fitting(snapshot, names)
         told = {m.instance.name: self._observed.told.get(m.instance.name) for m in shown}
         known = {name: each for name, each in told.items() if each is not None}
-        clues = {name: clues_of(self._observed, name, now) for name in told}
-        moment = _Moment(snapshot, known, clues, now)
+        clues = {name: clues_of(self._observed, self._reports, name, now) for name in told}
+        clients = {name: clients_of(self._reports, each, name, now) for name, each in clues.items()}
+        moment = _Moment(snapshot, known, clues, clients, now)
         made = await asyncio.to_thread(self._make, moment, shown)
         made.note = note
         return made
@@ -111,5 +134,7 @@ def _instance(moment: _Moment, spread: Spread, member: Member) -> pb.TopInstance
         in_flight=told.in_flight,
         share=spread.firsts.get(name, 0.0),
         weight=member.weight,
+        success=member.signal.success,
+        clients=moment.clients[name],
         reason=reason(moment.snapshot, member.instance, moment.clues[name], moment.now),
     )

@@ -11,6 +11,7 @@ from meshd.core.model import Check, Force
 from meshd.core.topology import Change, Kind
 from meshd.daemon.drain import MARGIN_S
 from meshd.daemon.observed import Observed, Told
+from meshd.daemon.reports import Reports
 from meshd.daemon.rpc.top import MOST_INSTANCES, Top
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
@@ -91,7 +92,7 @@ async def test_top_goes_on_and_sees_changes(tmp_path: Path) -> None:
 
 async def test_what_did_not_change_is_not_worked_out_again(tmp_path: Path) -> None:
     async with core(tmp_path) as made:
-        shown = Top(made.state, made.pump.observed)
+        shown = Top(made.state, made.pump.observed, made.pump.reports)
         await shown.reply("")
         before = {name: spreads for name, (_, spreads) in shown._known.items()}
         await shown.reply("")
@@ -105,7 +106,7 @@ async def test_what_did_not_change_is_not_worked_out_again(tmp_path: Path) -> No
 async def test_top_is_bounded() -> None:
     many = [replace(samples.instance("us", 1), name=f"many-{n}") for n in range(MOST_INSTANCES)]
     snapshot = samples.snapshot().advance(list(map(Change.put, many)), 8)
-    shown = Top(State(snapshot, 0), Observed())
+    shown = Top(State(snapshot, 0), Observed(), Reports(Observed()))
     reply = await shown.reply("")
     assert len(lines(reply)) == MOST_INSTANCES
     assert reply.note == f"{MOST_INSTANCES} of {MOST_INSTANCES + 32} instances: ask for one service"
