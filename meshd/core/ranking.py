@@ -148,11 +148,16 @@ class Ranked:
 def ordered(members: Sequence[Member], bucket: int, tier: int) -> list[Ranked]:
     """One tier in rendezvous order."""
     costs = [
-        (rendezvous_cost(bucket, member.seed, member.weight), member.instance.name, member)
+        (
+            member.is_last_resort,
+            rendezvous_cost(bucket, member.seed, member.weight),
+            member.instance.name,
+            member,
+        )
         for member in members
     ]
-    costs.sort(key=lambda entry: entry[:2])
-    return [Ranked(member, tier, cost) for cost, _, member in costs]
+    costs.sort(key=lambda entry: entry[:3])
+    return [Ranked(member, tier, cost) for _, cost, _, member in costs]
 
 
 def rank_first(ladder: Ladder, bucket: int, salt: int) -> list[Ranked]:

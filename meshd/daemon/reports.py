@@ -192,22 +192,22 @@ class Reports:
     def _eject(
         self, snapshot: Snapshot, view: ServiceView, found: dict[str, Folded], now: float
     ) -> set[str]:
-        """Who is ejected now. What was said of one that may come back is forgotten."""
+        """Who is ejected now. What was said of one that may come back is forgotten: it is tried."""
         service = view.service.name
         ready = [m.instance.name for m in view.members if _is_judged(snapshot, m)]
         held = self._ejections.get(service, {})
         before = {name: held[name] for name in ready if name in held}
+        still = {name for name, each in before.items() if each.is_out(now)}
+        for name in _ejected(snapshot, view) - still:
+            self._forget(name)
+            found.pop(name, None)
         known = {name: found[name] for name in ready if name in found}
         after = ejections(known, before, len(ready), now)
         if after:
             self._ejections[service] = after
         else:
             self._ejections.pop(service, None)
-        out = {name for name, each in after.items() if each.is_out(now)}
-        for name in _ejected(snapshot, view) - out:
-            self._forget(name)
-            found.pop(name, None)
-        return out
+        return {name for name, each in after.items() if each.is_out(now)}
 
     def _fresh(self, name: str, now: float) -> Mapping[Reporter, Voice]:
         """The voices on an instance, without those that are too old."""

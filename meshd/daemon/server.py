@@ -65,6 +65,7 @@ class Server:
 
     server: grpc.aio.Server
     registry: Registry
+    reporter: Reporter
 
     async def stop(self, grace_s: float | None) -> None:
         """End it in order: processes that are registered are still there afterwards."""
@@ -83,7 +84,8 @@ async def start_server(
     resolver = Resolver(state, pump.observed, pump.reports)
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
-    reporter_pb2_grpc.add_ReporterServicer_to_server(Reporter(state, pump.reports), server)
+    reporter = Reporter(state, pump.reports)
+    reporter_pb2_grpc.add_ReporterServicer_to_server(reporter, server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(
@@ -99,4 +101,4 @@ async def start_server(
     await server.start()
     for name in ("", *_SERVICES):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return Server(server, registry)
+    return Server(server, registry, reporter)

@@ -188,6 +188,18 @@ def test_those_held_back_or_down_are_no_measure_of_the_others() -> None:
         assert Play(loaded(0.5, 0.5) | gone).passes(60).shares[:2] == [1, 1]
 
 
+def test_that_few_call_what_fails_is_no_headroom() -> None:
+    """It has little to do because its calls fail: it gets no more for that."""
+    failing = loaded(0.5, 0.5, 0.5) | {"eu-9": Signal(0.05, success=0.3)}
+    assert Play(failing).passes(300).shares == [1, 1, 1, 1]
+    busy = loaded(0.5, 0.5, 0.5) | {"eu-9": Signal(1.0, success=0.3)}
+    assert Play(busy).passes(1).shares[3] < 0.5
+    # Nor is it, or one that is ejected, a measure of the others.
+    for success in (0.3, 0.0):
+        many = {f"eu-{n}": Signal(0.05, success=success) for n in (5, 6, 7)}
+        assert Play(loaded(0.5, 0.5) | many).passes(60).shares[:2] == [1, 1]
+
+
 SOME = [n / 20 for n in range(21)]
 loads = st.lists(st.sampled_from(SOME), min_size=1, max_size=6)
 

@@ -29,6 +29,7 @@ def test_members_are_found_by_name() -> None:
         (Signal(verdict=Verdict.FAILING), 5),
         (Signal(verdict=Verdict.DOWN), 0),
         (Signal(verdict=Verdict.DOWN, held=True), 5),
+        (Signal(success=0), 5),
     ],
 )
 def test_longest(signal: Signal, lives_s: float) -> None:

@@ -27,7 +27,7 @@ BASE: tuple[Record, ...] = (
 
 
 def snapshot_of(text: str) -> Snapshot:
-    """`name pop version [capacity=2] [load=.9] [share=.5] [kept=.8] [held]` and one of
+    """`name pop version [capacity=2] [load=.9] [share=.5] [kept=.8] [success=.5] [held]`, one of
     `down`, `failing`, `forced-down`, `drain`, `leave`, `forced-up`.
     """
     records: list[Record] = [*BASE]
@@ -47,7 +47,8 @@ def snapshot_of(text: str) -> Snapshot:
         verdict = Verdict(flags[0]) if flags and flags[0] in ("down", "failing") else Verdict.UP
         share, kept = float(options.get("share", 1)), float(options.get("kept", 1))
         load = float(options.get("load", 0))
-        signals[words[0]] = Signal(load, verdict, share, kept, "held" in flags)
+        success = float(options.get("success", 1))
+        signals[words[0]] = Signal(load, verdict, share, kept, "held" in flags, success)
         forces = {
             "forced-down": Force.DOWN,
             "drain": Force.DRAIN,
@@ -128,6 +129,15 @@ def test_a_loaded_instance_loses_clients_in_proportion() -> None:
         assert all(counts[f"i{n}"] for n in (0, 1, 2, 3, 4, 5, 7))
 
 
+def test_what_clients_see_fail_counts_by_the_square() -> None:
+    for success in (0.1, 0.5, 0.8):
+        counts = Counter(
+            firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", f"i6 eu 1.0 success={success}")))
+        )
+        part = 4 * success**2 / (8.5 + 4 * success**2)
+        assert abs(counts["i6"] - BUCKETS * part) < 4 * (BUCKETS * part) ** 0.5
+
+
 def test_who_loses_clients_gets_none_from_others() -> None:
     before = firsts(snapshot_of(EIGHT))
     after = firsts(snapshot_of(EIGHT.replace("i6 eu 1.0", "i6 eu 1.0 share=.5")))
@@ -159,11 +169,13 @@ FOUR_AND_TWO = "a eu 1.0\nb eu 1.0\nc eu 1.0{c}\nd eu 1.0{d}\ne us 1.0\nf us 1.0
         (" down", " down kept=.6", 0.7),
         (" down kept=.5", " down", 0.7),
         (" kept=.5", " down", 0.5),
+        (" success=0", " success=0", 0.7),
+        (" success=.05", " success=.05", 1.0),
     ],
 )
 def test_spill(c: str, d: str, share: float) -> None:
-    """Half of the capacity gone, or held back as a last resort: 1.4 x 0.5 of the clients stay; of
-    a full Pop the part that it keeps. Whole buckets, always the same.
+    """Half of the capacity gone, held back or ejected: 1.4 x 0.5 of the clients stay; of a full Pop
+    the part that it keeps. Whole buckets, always the same.
     """
     snapshot = snapshot_of(FOUR_AND_TWO.format(c=c, d=d))
     tiers = [chosen(snapshot, "eu", b).chosen[0].member.instance.pop for b in range(BUCKETS)]

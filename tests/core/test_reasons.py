@@ -3,6 +3,7 @@
 import pytest
 
 from meshd.core.model import Force, Override
+from meshd.core.outcomes import Folded
 from meshd.core.reasons import NO_CLUES, Clues, reason
 from meshd.core.signals import Signal
 from meshd.core.topology import Change, Kind
@@ -31,10 +32,29 @@ FLAPPED = FLAPPED._replace(calm_at=120.0 - FLAPPED._replace(calm_at=0.0).damped_
         ),
         (Clues(is_lame_duck=True), "it says that it is leaving"),
         (Clues(ready_for_s=3), "slow start: 3 of 10 s"),
+        (Clues(clients=Folded(1.0, 8, 80, 0)), ""),
+        (
+            Clues(Probed(), clients=Folded(0.3, 8, 80, 0)),
+            "they disagree: probes pass, clients fail",
+        ),
     ],
 )
 def test_what_was_observed(clues: Clues, said: str) -> None:
     assert reason(BEFORE, EU, clues, 100.0) == said
+
+
+@pytest.mark.parametrize(
+    ("success", "voices", "said"),
+    [
+        (0.0, 0, "ejected: clients see it fail"),
+        (0.0, 8, "ejected: clients see it fail; 30% succeed, say 8 reporters"),
+        (0.3, 8, "30% succeed, say 8 reporters"),
+        (0.7, 1, "30% succeed, say 1 reporter: too few to eject it"),
+    ],
+)
+def test_what_clients_reported(success: float, voices: int, said: str) -> None:
+    now = BEFORE.advance(signals={"api-eu-1": Signal(success=success)})
+    assert reason(now, EU, Clues(clients=Folded(0.3, voices, 80, 0)), 0) == said
 
 
 def test_what_was_decided() -> None:

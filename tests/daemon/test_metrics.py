@@ -5,10 +5,11 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from meshd.core.outcomes import Outcome, Reporter
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change
-from meshd.core.verdict import Verdict
+from meshd.core.verdict import Probed, Verdict
 from meshd.daemon.metrics import MOST_SERIES, CoreCollector
 from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump
@@ -69,6 +70,33 @@ async def test_every_number() -> None:
     ):  # fmt: skip
         assert found[f"meshd_{name}",] == value, name
     assert found["meshd_store_age_seconds",] >= 0
+
+
+async def test_what_clients_report() -> None:
+    state, pump = core(samples.snapshot())
+    reports = pump.reports
+    pump.observed.probed |= {"api-us-1": Probed(), "api-us-2": Probed(Verdict.DOWN, False)}
+    for name, failures in (("api-us-1", 20), ("api-us-2", 0), ("api-us-4", 0)):
+        for who in ("a", "b", "c"):
+            outcome = Outcome(20, failures=failures)
+            reports.note(state.snapshot, Reporter("h", who), name, outcome, 100.0)
+            reports.is_early(Reporter("h", who), 2.0, 100.0)
+    reports.tick(state.snapshot, 100.0)
+    state.advance((), 7, pump.observed.pending)
+    reports.batches, reports.dropped = 9, 4
+    reports.ignored.update(early=3, unknown=2)
+    found = scraped(state, pump)
+    for name, value in (
+        ("reports_total", 9), ("outcomes_total", 180), ("reports_dropped_total", 4),
+        ("reporters", 3), ("voices", 9), ("ejected_instances", 1),
+    ):  # fmt: skip
+        assert found[f"meshd_{name}",] == value, name
+    assert found["meshd_outcomes_ignored_total", "early"] == 3
+    assert found["meshd_outcomes_ignored_total", "unknown"] == 2
+    assert found["meshd_disagreements", "probes pass, clients fail"] == 1
+    assert found["meshd_disagreements", "probes fail, clients succeed"] == 1
+    assert found["meshd_instance_success", "api-us-1", "us", "api"] == 0
+    assert found["meshd_instance_success", "api-us-2", "us", "api"] == 1
 
 
 async def test_a_store_that_was_never_reached_has_no_age() -> None:

@@ -102,6 +102,12 @@ def test_keys_without_records_are_no_change() -> None:
 def test_signals() -> None:
     signal = Signal(0.95, Verdict.FAILING, share=0.4, kept=0.9, held=True)
     assert signal_from_message(signal_to_message("a", signal)) == ("a", signal)
+    for success in (0.0, 0.35, 1.0):
+        answer = signal_from_message(signal_to_message("a", Signal(success=success)))
+        assert answer == ("a", Signal(success=success))
+    # A core that does not know of it yet.
+    old = topology_pb2.SignalChange(instance="a", signal=topology_pb2.Signal(verdict="up"))
+    assert signal_from_message(old) == ("a", Signal())
     assert signal_from_message(signal_to_message("a", None)) == ("a", None)
     wrong: list[dict[str, Any]] = [
         {"load": float("nan"), "verdict": "up"},
@@ -112,6 +118,8 @@ def test_signals() -> None:
         {"verdict": "up", "share": float("inf")},
         {"verdict": "up", "kept": 1.1},
         {"verdict": "up", "kept": float("nan")},
+        {"verdict": "up", "success": 1.1},
+        {"verdict": "up", "success": float("nan")},
     ]
     for told in wrong:
         signal_message = topology_pb2.Signal(**told)

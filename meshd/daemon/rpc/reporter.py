@@ -44,6 +44,11 @@ class Reporter(reporter_pb2_grpc.ReporterServicer):
         self.batches_per_s = 1000.0
 
     @property
+    def streams(self) -> int:
+        """How many reporters there are."""
+        return self._streams
+
+    @property
     def every_s(self) -> float:
         """How often each should report, with so many reporters as there are."""
         return max(EVERY_S, self._streams / self.batches_per_s)

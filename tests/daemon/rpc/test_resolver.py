@@ -1,6 +1,7 @@
 """SafeToStop, Top and Explain over gRPC."""
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 
 from meshd.core.model import Check, Force
+from meshd.core.outcomes import Outcome, Reporter
 from meshd.core.topology import Change, Kind
+from meshd.core.verdict import Probed
 from meshd.daemon.drain import MARGIN_S
 from meshd.daemon.observed import Observed, Told
 from meshd.daemon.reports import Reports
@@ -77,6 +80,22 @@ async def test_top_tells_what_was_told(tmp_path: Path) -> None:
         ttls = {pop.pop: (pop.ttl_min_s, pop.ttl_max_s) for pop in reply.services[0].pops}
         assert ttls["eu"][0] < 40
         assert ttls["us"][1] == 40
+
+
+async def test_that_probes_and_clients_disagree_is_told(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        made.pump.observed.probed["api-eu-1"] = Probed()
+        for who in ("a", "b", "c"):
+            outcome = Outcome(20, connect_errors=15, latency={39: 5})
+            made.pump.reports.note(
+                made.state.snapshot, Reporter("h", who), "api-eu-1", outcome, time.monotonic()
+            )
+        await until("it is known", lambda: "api-eu-1" in made.pump.reports.folded)
+        (line,) = [each for name, each in lines(await top(made)).items() if name == "api-eu-1"]
+        assert line.clients.disagreement == "probes pass, clients fail"
+        assert "they disagree: probes pass, clients fail" in line.reason
+        assert line.clients.connect_errors == pytest.approx(0.75)
+        assert line.clients.p99_ms == pytest.approx(0.94, abs=0.1)
 
 
 async def test_top_goes_on_and_sees_changes(tmp_path: Path) -> None:
