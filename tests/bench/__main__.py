@@ -12,7 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import change_bench, core_bench, fronts_bench, peers, registration_bench
+from tests.bench import (
+    change_bench,
+    core_bench,
+    fronts_bench,
+    peers,
+    registration_bench,
+    report_bench,
+)
 from tests.bench.fronts_bench import SOURCES
 from tests.bench.load import Generator
 from tests.bench.measure import Row, Target, compare
@@ -86,6 +93,7 @@ BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "rank": lambda seconds, folder: core_bench.rank_rows(),
     "change": lambda seconds, folder: change_bench.change_rows(folder),
     "registration": registration_bench.registration_rows,
+    "reports": report_bench.report_rows,
     "scale": lambda seconds, folder: core_bench.scale_rows(),
 }
 

@@ -97,6 +97,13 @@ def test_new_calls_outweigh_old_ones() -> None:
     assert fold({Reporter("h", "r"): voice}, NOW + 38).rate > 0.9  # type: ignore[dict-item]
 
 
+def test_a_loud_batch_is_forgotten_as_soon_as_others() -> None:
+    voice = heard(None, Outcome(10**9, timeouts=10**9), NOW)
+    for second in range(2, 20, 2):
+        voice = heard(voice, Outcome(50), NOW + second)
+    assert fold({Reporter("h", "r"): voice}, NOW + 18).rate > 0.9
+
+
 def test_a_clock_that_stands_still_or_turns_back_is_no_error() -> None:
     voice = heard(heard(None, Outcome(10), NOW), Outcome(10), NOW - 5)
     assert voice.attempts == 20
