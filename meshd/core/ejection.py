@@ -30,6 +30,10 @@ class Ejection(NamedTuple):
         """True while it is ejected."""
         return now < self.until
 
+    def ended(self, now: float) -> "Ejection":
+        """The same, over by now."""
+        return self._replace(until=min(now, self.until))
+
 
 def allowed(members: int) -> int:
     """How many of so many instances may be ejected at once; of one or two, none."""
@@ -48,7 +52,7 @@ def ejections(
     room = allowed(members) - len(out)
     # Others went meanwhile: those that would be back first are.
     for name in sorted(out, key=lambda name: (after[name].until, name))[: max(0, -room)]:
-        after[name] = after[name]._replace(until=now)
+        after[name] = after[name].ended(now)
     rest = {name: each for name, each in found.items() if name not in out}
     worst = sorted((each.rate, name) for name, each in rest.items() if _fails(name, rest))
     for _, name in worst[: max(0, room)]:

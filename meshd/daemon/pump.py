@@ -176,7 +176,9 @@ class Pump:
                 if change is not None:
                     changes.append(change)
             self._note_leases(batch)
-        self.observed.changed(self._state.snapshot, changes, time.monotonic())
+        now = time.monotonic()
+        self.observed.changed(self._state.snapshot, changes, now)
+        self.reports.changed(self._state.snapshot, changes, now)
         self._swap(changes, batches[-1].revision, guard)
 
     def _swap(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from meshd.core.ejection import Ejection, ejections
 from meshd.core.histogram import Histogram, merged
+from meshd.core.model import Instance
 from meshd.core.outcomes import (
     FORGOTTEN_S,
     Folded,
@@ -24,6 +25,7 @@ from meshd.core.outcomes import (
 from meshd.core.ranking import Member
 from meshd.core.signals import NO_SIGNAL
 from meshd.core.snapshot import ServiceView, Snapshot
+from meshd.core.topology import Change
 from meshd.daemon.observed import Observed
 
 MOST_REPORTERS = 10_000
@@ -146,6 +148,21 @@ class Reports:
         if found is None or now - found.since >= 2 * _LATENCY_S:
             return {}
         return merged(found.recent, found.before)
+
+    def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
+        """Committed changes are about to be swapped in: a new process is not the one before it.
+
+        How often it was ejected stays: one that ends and begins again and again is no better.
+        """
+        for change in changes:
+            before = snapshot.topology.instances.get(change.name)
+            if not isinstance(change.record, Instance) or before is None:
+                continue
+            if change.record.epoch > before.epoch:
+                self._forget(change.name)
+                ejected = self._ejections.get(before.service, {})
+                if change.name in ejected:
+                    ejected[change.name] = ejected[change.name].ended(now)
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """Make signals of what was reported; each service has its turn, as time permits."""

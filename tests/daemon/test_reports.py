@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import pairwise
 
@@ -238,6 +239,23 @@ def test_what_is_gone_is_forgotten() -> None:
     world.tick()
     reports = world.reports
     assert (reports._ejections, reports._turns, reports._latency) == ({}, {}, {})
+
+
+def test_a_new_process_is_not_the_one_before_it() -> None:
+    """It is let in at once, slowly; if it fails as well it is out for longer."""
+    world = World().passes(6, {"i0": 1.0})
+    held = world.snapshot.topology.instances["i0"]
+    for epoch, success in ((0, 0.0), (7, 0.05)):
+        change = Change.put(replace(held, epoch=epoch))
+        world.reports.changed(world.snapshot, [change, Change(Kind.PRESENCE, "x", None)], world.now)
+        world.swap(change)
+        assert world.passes(1, {}).success() == success
+    world.passes(2, {"i0": 1.0})
+    out = 0
+    while world.success() == 0 and out < 60:
+        world.passes(1, {"i0": 1.0})
+        out += 1
+    assert out == 20
 
 
 def test_latencies_are_those_of_the_last_half_minute() -> None:
