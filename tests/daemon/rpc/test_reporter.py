@@ -125,6 +125,22 @@ async def test_who_is_well_again_comes_back_gradually(
         assert (await explained(made))["api-1"].weight < 100
 
 
+async def test_a_process_that_is_started_again_is_let_in(tmp_path: Path) -> None:
+    async with core(tmp_path, DOCUMENT) as made:
+        first = await made.register("api-9", lease_s=30)
+        clients = [Client(made, f"r{n}") for n in range(3)]
+        for client in clients:
+            bad = pb.Outcomes(instance="api-9", attempts=20, connect_errors=20)
+            await client.send(bad, pb.Outcomes(instance="api-1", attempts=20))
+        await until("it is ejected", lambda: success(made, "api-9") == 0)
+        began = time.monotonic()
+        second = await made.register("api-9", lease_s=30)
+        await until("the next is let in", lambda: success(made, "api-9") > 0)
+        assert time.monotonic() - began < 8, "it did not wait for the end of the ejection"
+        for process in (first, second):
+            process.vanish()
+
+
 async def test_two_of_eight_that_lie_change_nothing(tmp_path: Path) -> None:
     lies = {"api-2": 1.0, "api-3": 1.0, "api-4": 1.0}
     async with core(tmp_path, DOCUMENT) as made:
