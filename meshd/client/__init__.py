@@ -11,17 +11,23 @@ Needs dnspython, grpcio and protobuf, nothing else.
 """
 
 from meshd.client.announced import Announced, Figure
-from meshd.client.blocking import BlockingRegistration
+from meshd.client.blocking import BlockingRegistration, BlockingReporter
+from meshd.client.endpoint import Endpoint, Outcome
 from meshd.client.errors import Refused, Replaced, Unreachable
 from meshd.client.registration import Registration, Standing
+from meshd.client.report import Reporter
 
 __all__ = [
     "Announced",
     "BlockingRegistration",
+    "BlockingReporter",
+    "Endpoint",
     "Figure",
+    "Outcome",
     "Refused",
     "Registration",
     "Replaced",
+    "Reporter",
     "Standing",
     "Unreachable",
 ]

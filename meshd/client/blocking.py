@@ -1,14 +1,13 @@
-"""The same registration for programs without asyncio: a thread with a loop of its own."""
+"""The same for programs without asyncio: plain contexts, each with a loop in a thread."""
 
-import asyncio
-import threading
 from collections.abc import Coroutine, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 from meshd.client.announced import Announced, Figure
+from meshd.client.endpoint import Endpoint, Outcome
+from meshd.client.loop_thread import LoopThread
 from meshd.client.registration import Registration, Standing
-
-T = TypeVar("T")
+from meshd.client.report import Reporter
 
 
 class BlockingRegistration:
@@ -23,30 +22,18 @@ class BlockingRegistration:
         must: bool = False,
         **announced: Unpack[Announced],
     ) -> None:
-        self._loop = asyncio.new_event_loop()
-        # A daemon: a program that ends without leaving its context ends all the same.
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="meshd registration", daemon=True
-        )
+        self._thread = LoopThread("meshd registration")
         self._inner = Registration(cores, load=load, in_flight=in_flight, must=must, **announced)
 
     def __repr__(self) -> str:
         return repr(self._inner)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        try:
-            self._wait(self._inner.__aenter__())
-        except BaseException:
-            self._end()
-            raise
+        _enter(self._thread, self._inner.__aenter__())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self._wait(self._inner.__aexit__(kind))
-        finally:
-            self._end()
+        _leave(self._thread, self._inner.__aexit__(kind))
 
     @property
     def state(self) -> Standing:
@@ -73,12 +60,52 @@ class BlockingRegistration:
 
     def drain(self, timeout_s: float = 60.0) -> bool:
         """Ask for no new clients and wait until none can come, as Registration.drain."""
-        return self._wait(self._inner.drain(timeout_s))
+        return self._thread.wait(self._inner.drain(timeout_s))
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+class BlockingReporter:
+    """As Reporter, as a plain context manager; calls are noted from any thread."""
+
+    def __init__(self, cores: str | Sequence[str], *, every_s: float = 2.0) -> None:
+        self._thread = LoopThread("meshd reports")
+        self._inner = Reporter(cores, every_s=every_s)
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __enter__(self) -> Self:
+        _enter(self._thread, self._inner.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _leave(self._thread, self._inner.__aexit__())
+
+    def began(self, endpoint: Endpoint) -> None:
+        """A call begins."""
+        self._inner.began(endpoint)
+
+    def note(self, endpoint: Endpoint, outcome: Outcome, latency_s: float) -> None:
+        """A call has ended."""
+        self._inner.note(endpoint, outcome, latency_s)
+
+    def ended(self, endpoint: Endpoint) -> None:
+        """A call was given up, and tells nothing."""
+        self._inner.ended(endpoint)
+
+
+def _enter(thread: LoopThread, work: Coroutine[Any, Any, object]) -> None:
+    """Start, and run what a context begins with; the thread ends if that fails."""
+    thread.start()
+    try:
+        thread.wait(work)
+    except BaseException:
+        thread.stop()
+        raise
+
+
+def _leave(thread: LoopThread, work: Coroutine[Any, Any, object]) -> None:
+    """Run what a context ends with; the thread ends, whatever comes of it."""
+    try:
+        thread.wait(work)
+    finally:
+        thread.stop()

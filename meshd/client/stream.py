@@ -14,7 +14,7 @@ from meshd.v1 import registry_pb2 as pb
 from meshd.v1 import registry_pb2_grpc
 
 _WELCOME_S = 5.0
-_OPTIONS = (
+CHANNEL_OPTIONS = (
     # Each stream tries by itself when it is time to; nothing is remembered of earlier ones.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
@@ -64,7 +64,7 @@ async def opened(core: str, hello: pb.Hello, on_end: Callable[[], None]) -> Asyn
 
     `on_end` is called once its stream has ended, whoever ended it.
     """
-    async with grpc.aio.insecure_channel(core, options=_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(core, options=CHANNEL_OPTIONS) as channel:
         call = registry_pb2_grpc.RegistryStub(channel).Register()
         call.add_done_callback(lambda _: on_end())
         try:
