@@ -19,6 +19,7 @@ from tests.bench import (
     peers,
     registration_bench,
     report_bench,
+    reporter_bench,
 )
 from tests.bench.fronts_bench import SOURCES
 from tests.bench.load import Generator
@@ -94,6 +95,7 @@ BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "change": lambda seconds, folder: change_bench.change_rows(folder),
     "registration": registration_bench.registration_rows,
     "reports": report_bench.report_rows,
+    "reporter": lambda seconds, folder: reporter_bench.reporter_rows(),
     "scale": lambda seconds, folder: core_bench.scale_rows(),
 }
 
