@@ -1,0 +1,56 @@
+"""What is read out of a core's answer."""
+
+from pathlib import Path
+
+import pytest
+
+from meshd.client.ask_core import CoreLookup
+from meshd.client.lookup import Answer, Denied, Sought, Unresolved
+from meshd.core.errors import Invalid
+from tests.daemon.cores import core
+
+NOBODY = "127.0.0.1:1"
+
+
+async def ask(*cores: str, name: str = "api.mesh.internal", client: str = "10.2.0.7") -> Answer:
+    return await CoreLookup(Sought(name, "http"), cores, client)()
+
+
+async def test_tiers_weights_and_ports(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        answer = await ask(NOBODY, made.address)
+        first = answer.endpoints[0]
+        assert (first.instance, first.address, first.port) == ("api-us-2", "10.2.0.12", 8080)
+        assert {each.instance: each.tier for each in answer.endpoints}["api-eu-3"] > 0
+        assert answer.ttl_s > 0
+        found = {each.instance: each for each in answer.endpoints}
+        assert found["api-eu-3"].port == 8081
+        assert [each.tier for each in answer.endpoints] == sorted(
+            each.tier for each in answer.endpoints
+        )
+
+
+async def test_another_client_gets_another_list(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        answer = await ask(made.address, client="10.1.0.7")
+        assert {each.instance for each in answer.endpoints if each.tier == 0} == {
+            "api-eu-1",
+            "api-eu-2",
+        }
+        first = next(each for each in answer.endpoints if each.instance == "api-eu-1")
+        assert first.others == ("2001:db8:1::11",)
+
+
+async def test_what_is_said_of_a_name_and_what_is_not(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        with pytest.raises(Denied, match="no such name"):
+            await ask(made.address, name="none.mesh.internal")
+        with pytest.raises(Denied, match="not in a zone of ours"):
+            await ask(made.address, name="example.com")
+        with pytest.raises(Invalid):
+            await ask(made.address, client="nonsense")
+        with pytest.raises(Unresolved, match="UNAVAILABLE"):
+            await ask(NOBODY)
