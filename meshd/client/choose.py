@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from meshd.client.endpoint import Endpoint, Outcome
 
-# What was measured loses weight by this time constant; peaks count at once (Finagle's peak EWMA).
-_FADE_S = 10.0
+# Time constants by which what was measured loses weight. Latency: peaks count at once (Finagle's
+# peak EWMA), so it fades soon: who had one peak must not go without calls for long.
+_LATENCY_FADE_S, _TROUBLE_FADE_S = 2.0, 10.0
 _LEAST_LATENCY_S = 0.0001
 _TROUBLE_STEP = 0.2
 _MOST_TROUBLE = 0.95
@@ -150,9 +151,9 @@ def closed_s(closings: int) -> float:
 
 def cost(track: Track, share: float, now: float, *, by_latency: bool = True) -> float:
     """What a call is expected to take; `share`: its weight against the mean of its tier."""
-    faded = _fade(track, now)
-    latency_s = max(_LEAST_LATENCY_S, track.latency_s * faded) if by_latency else 1.0
-    doubt = 1.0 - min(_MOST_TROUBLE, track.trouble * faded)
+    latency_s, trouble = _faded(track, now)
+    latency_s = max(_LEAST_LATENCY_S, latency_s) if by_latency else 1.0
+    doubt = 1.0 - min(_MOST_TROUBLE, trouble)
     return (track.in_flight / share + 1.0) * latency_s / doubt
 
 
@@ -167,23 +168,23 @@ def _left(track: Track) -> Track:
     return replace(track, in_flight=max(0, track.in_flight - 1))
 
 
-def _fade(track: Track, now: float) -> float:
-    return math.exp((track.seen_at - now) / _FADE_S)
+def _faded(track: Track, now: float) -> tuple[float, float]:
+    """Latency and trouble as they still count."""
+    age_s = now - track.seen_at
+    latency_s = track.latency_s * math.exp(-age_s / _LATENCY_FADE_S)
+    return latency_s, track.trouble * math.exp(-age_s / _TROUBLE_FADE_S)
 
 
 def _measured(track: Track, ending: Ending, now: float) -> Track:
-    faded = _fade(track, now)
-    trouble, latency_s = track.trouble * faded, track.latency_s
+    latency_s, trouble = _faded(track, now)
     if ending.outcome is Outcome.OK:
         trouble *= 1.0 - _TROUBLE_STEP
     else:
         trouble += (1.0 - trouble) * _TROUBLE_STEP
+    # A quick error must not make it look quick.
     if ending.outcome in (Outcome.OK, Outcome.TIMEOUT):
-        mean_s = latency_s * faded + ending.latency_s * (1.0 - faded)
-        latency_s = max(mean_s, ending.latency_s)
-    else:
-        # A quick error must not make it look quick.
-        latency_s *= faded
+        rest = math.exp((track.seen_at - now) / _LATENCY_FADE_S)
+        latency_s = max(ending.latency_s, latency_s + ending.latency_s * (1.0 - rest))
     return replace(track, trouble=trouble, latency_s=latency_s, seen_at=now)
 
 

@@ -142,7 +142,7 @@ def test_the_loaded_and_the_slow_get_less() -> None:
     slow = called(slow, C, OK, took_s=0.01)
     assert shares(slow, 0.0, Strategy.PREFERENCE).keys() == {"b", "c"}
     # Old measurements fade, so that it is asked again.
-    assert "a" in shares(called(slow, B, OK, at=40.0), 40.0, Strategy.PREFERENCE)
+    assert "a" in shares(called(slow, B, OK, at=6.0), 6.0, Strategy.PREFERENCE)
 
 
 def test_noise_is_no_reason() -> None:
@@ -162,7 +162,7 @@ def test_a_quick_error_does_not_look_quick() -> None:
 def test_peaks_count_at_once_and_fade() -> None:
     before = called(called(state(A), A, OK, took_s=0.01), A, OK, took_s=0.5, at=1.0)
     assert before.track(A).latency_s == 0.5
-    after = called(before, A, OK, took_s=0.01, at=11.0)
+    after = called(before, A, OK, took_s=0.01, at=3.0)
     assert after.track(A).latency_s == pytest.approx(0.5 / math.e + 0.01 * (1 - 1 / math.e))
 
 
