@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.bench import (
     change_bench,
+    client_bench,
     core_bench,
     fronts_bench,
     peers,
@@ -96,6 +97,7 @@ BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "registration": registration_bench.registration_rows,
     "reports": report_bench.report_rows,
     "reporter": lambda seconds, folder: reporter_bench.reporter_rows(),
+    "client": client_bench.client_rows,
     "scale": lambda seconds, folder: core_bench.scale_rows(),
 }
 
