@@ -1,21 +1,27 @@
 """A service as a program sees it: real instances, an answerer's DNS, and things that go away."""
 
 import asyncio
+import re
 import ssl
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import dns.rcode
+import httpx
 import pytest
 
+from meshd import client
 from meshd.client import BlockingMesh, Denied, Mesh, Outcome, Strategy, Unresolved
 from meshd.client.endpoint import Endpoint
+from meshd.client.httpx import MeshTransport
 from tests.client.listener import listening
 from tests.client.names import NAME, answering
 from tests.client.places import Echo, echoes
 from tests.client.test_calls import Notebook
 from tests.client.test_pool import ask
+from tests.client.web import webs
 from tests.daemon.cores import core, until
 
 
@@ -174,3 +180,36 @@ async def test_without_asyncio() -> None:
             return {each.instance for each in picked}
 
         assert await asyncio.to_thread(program) == {"api-eu-1", "api-eu-2"}
+
+
+def readme() -> dict[str, Any]:
+    """What the README's functions are made of."""
+    text = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    blocks = re.findall(r"```python\n(async def .*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    return {
+        "code": "\n".join(blocks),
+        **vars(client),
+        "MeshTransport": MeshTransport,
+        "httpx": httpx,
+        "print": lambda *_: None,
+    }
+
+
+async def test_the_readme_works(tmp_path: Path) -> None:
+    async with (
+        echoes(2) as made,
+        webs(1) as (web,),
+        answering(*(each.place for each in made)) as names,
+        listening(tmp_path) as heard,
+    ):
+        known = readme()
+        code = known["code"].replace("127.0.0.1:5300", names.address)
+        exec(code.replace("127.0.0.1:7700", heard.address), known)
+        for strategy in Strategy:
+            assert (await known["ask"](b"x\n", strategy)).endswith(b" x\n")
+        replies = await known["ask_often"]([b"1\n", b"2\n"])
+        assert [reply.split()[1] for reply in replies] == [b"1", b"2"]
+        assert sum(map(heard.attempts, ["api-eu-1", "api-eu-2"])) == 3
+        names.put(web.place)
+        assert await known["get"]("/") == "api-eu-1"

@@ -147,6 +147,15 @@ async def test_pools_of_instances_that_have_gone_end_gently() -> None:
         assert under_test.calls.state.tracks == {}
 
 
+async def test_what_is_in_use_when_all_ends_is_closed_when_it_comes_back() -> None:
+    async with echoes(1) as made:
+        under_test = pools(made)
+        async with under_test.connect() as used:
+            await under_test.__aexit__()
+            assert await ask(used) == "api-eu-1"
+        await until("it is closed", lambda: made[0].open == 0)
+
+
 async def test_a_time_out_is_told_as_one() -> None:
     told: list[Outcome] = []
 
