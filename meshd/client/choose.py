@@ -232,14 +232,14 @@ def _drawn(among: Sequence[Endpoint], draw: float) -> tuple[Endpoint, float]:
 
 
 def _next(state: State, best: Sequence[Endpoint], now: float, draw: float) -> Endpoint:
-    """Who was served least, counted from now: who comes back has nothing to catch up with."""
-    return min(best, key=lambda endpoint: max(state.track(endpoint).served, state.turn))
+    """Who was served least; `began` lets nobody catch up with what it was away for."""
+    return min(best, key=lambda endpoint: state.track(endpoint).served)
 
 
 def _idlest(state: State, best: Sequence[Endpoint], now: float, draw: float) -> Endpoint:
     def load(endpoint: Endpoint) -> tuple[float, float]:
         track = state.track(endpoint)
-        return track.in_flight / endpoint.weight, max(track.served, state.turn)
+        return track.in_flight / endpoint.weight, track.served
 
     return min(best, key=load)
 

@@ -1,6 +1,7 @@
 """Calls: how each ends, who is told, and that any thread may make them."""
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -99,8 +100,13 @@ def test_from_many_threads() -> None:
             assert call is not None
             call.end(Outcome.OK) if number % 2 else call.abandon()
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8)))
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(interval_s)
     state = calls.state
     assert [state.track(each).in_flight for each in (A, B)] == [0, 0]
     assert [state.track(each).served for each in (A, B)] == [800.0, 800.0]

@@ -106,10 +106,10 @@ def test_each_trial_that_fails_doubles_the_time_closed() -> None:
 
 
 def test_while_a_trial_runs_there_is_no_other() -> None:
-    before = called(state(A, B), A, REFUSED)
-    assert "a" in shares(before, 0.6, Strategy.PREFERENCE)
+    before = called(state(A, FAR), A, REFUSED)
+    assert choose.choose(before, 0.6, 0.5) == A
     tried = choose.began(before, A, 0.6)
-    assert "a" not in shares(tried, 0.7, Strategy.PREFERENCE)
+    assert choose.choose(tried, 0.7, 0.5) == FAR
     # A trial that is given up, or never heard of again, is followed by another.
     assert is_open(tried, A, 1.2)
 
@@ -275,4 +275,6 @@ def test_against_a_log(
             made = choose.ended(made, to, ending, now)
             twin.log.append((now, to.key, ending))
         counted = Counter(to.key for to, _ in flying)
+        for each in made.endpoints:
+            assert is_open(made, each, now) == twin.is_open(each.key, now)
         assert {key: t.in_flight for key, t in made.tracks.items() if t.in_flight} == counted
