@@ -47,6 +47,8 @@ class DnsLookup:
         self.sought = sought
         self._servers = _parsed(servers)
         self._name = _absolute(sought.name)
+        # Who had SRV once has more than addresses on a port that everybody knows.
+        self._had_srv = False
 
     def __repr__(self) -> str:
         asked = ", ".join(f"{host} port {port}" for host, port in self._servers)
@@ -61,12 +63,13 @@ class DnsLookup:
             return await self._srv(dns.name.Name([f"_{port}".encode(), b"_tcp"]) + self._name)
         except Denied:
             number = _well_known(port)
-            if number is None:
+            if number is None or self._had_srv:
                 raise
             return await self._plain(number)
 
     async def _srv(self, name: dns.name.Name) -> Answer:
         records, ttl_s, message = await self._ask(name, "SRV")
+        self._had_srv = True
         ranked = sorted(records, key=lambda srv: (srv.priority, -srv.weight))
         # RFC 2782: the root as a target means that there is decidedly no such service.
         targets = [srv for srv in ranked if srv.target != dns.name.root][:MOST_ENDPOINTS]

@@ -54,9 +54,11 @@ async def channel(
         ways["port"] = "grpc"
     mesh = Mesh(name, **ways)
     made = MeshChannel(mesh, credentials, options, idempotent=idempotent)
-    async with mesh:
-        yield made
-    await made.settled()
+    try:
+        async with mesh:
+            yield made
+    finally:
+        await made.settled()
 
 
 class MeshChannel:

@@ -65,9 +65,9 @@ class MeshTransport(httpx.AsyncBaseTransport):
             return await self._plain.handle_async_request(request)
         try:
             service = await self._service(request.url)
+            return await service.send(request)
         except MeshError as error:
             raise httpx.ConnectError(str(error), request=request) from error
-        return await service.send(request)
 
     async def aclose(self) -> None:
         """Close all connections, and send the last report."""

@@ -16,6 +16,8 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 # Replies of a proxy or of a server that is overloaded: another instance may do better.
 _ELSEWHERE = frozenset((502, 503, 504))
 _CONNECT_S = 2.0
+# Bytes of a reply that are sooner read than a new connection is made.
+_SHORT = 65536
 
 
 class HttpService:
@@ -62,7 +64,7 @@ class HttpService:
             if following is None:
                 response.stream = _Reply(response, call, self._kept, slot)
                 return response
-            await response.aclose()
+            await _dropped(response)
             call.end(Outcome.FAILURE)
             self._kept.give(slot)
             call = following
@@ -170,6 +172,18 @@ def _aimed(request: httpx.Request, address: str, port: int) -> httpx.Request:
         stream=request.stream,
         extensions=extensions,
     )
+
+
+async def _dropped(response: httpx.Response) -> None:
+    """Let go of a reply; a short one is read, so that its connection can be used again."""
+    try:
+        if int(response.headers.get("content-length", _SHORT + 1)) <= _SHORT:
+            await response.aread()
+    except (httpx.TransportError, ValueError):
+        # It is not wanted anyway.
+        pass
+    finally:
+        await response.aclose()
 
 
 def _outcome_of(error: BaseException) -> Outcome | None:

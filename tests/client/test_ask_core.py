@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.client.ask_core import CoreLookup
+from meshd.client.ask_core import CoreLookup, _seen_from
 from meshd.client.lookup import Answer, Denied, Sought, Unresolved
 from meshd.core.errors import Invalid
 from tests.daemon.cores import core
@@ -41,6 +41,13 @@ async def test_another_client_gets_another_list(tmp_path: Path) -> None:
         }
         first = next(each for each in answer.endpoints if each.instance == "api-eu-1")
         assert first.others == ("2001:db8:1::11",)
+
+
+async def test_who_asks_is_who_the_core_sees() -> None:
+    found = [
+        await _seen_from(core) for core in ("127.0.0.1:7700", "[::1]:7700", "unix:/x", "dns:///x")
+    ]
+    assert found == ["127.0.0.1", "::1", "", ""]
 
 
 async def test_what_is_said_of_a_name_and_what_is_not(tmp_path: Path) -> None:

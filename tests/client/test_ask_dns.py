@@ -68,6 +68,18 @@ async def test_a_port_that_is_no_srv_is_the_well_known_one() -> None:
             await ask(names.address, port="amqp-mgmt")
 
 
+async def test_who_had_srv_does_not_fall_back() -> None:
+    """A port that was renamed is no reason to call another one."""
+    zone = {**ZONE, ("a.b.", "A"): ["127.0.0.1"]}
+    async with served(from_zone(zone, along=True)) as address:
+        lookup = DnsLookup(Sought("a.b", "http"), [address])
+        assert [each.port for each in (await lookup()).endpoints] == [81, 82]
+        del zone["_http._tcp.a.b.", "SRV"]
+        with pytest.raises(Denied):
+            await lookup()
+        assert [each.port for each in (await ask(address, name="a.b")).endpoints] == [80]
+
+
 async def test_what_does_not_fit_is_asked_over_tcp() -> None:
     async with answering(*EU) as names:
         names.is_truncating = True

@@ -132,6 +132,14 @@ async def test_what_may_be_sent_twice_goes_elsewhere(mood: str) -> None:
     assert began == ended
 
 
+async def test_the_overloaded_are_not_asked_to_accept_ever_new_connections() -> None:
+    async with serving() as (made, under_test):
+        made[0].mood = "503"
+        while len(made[0].seen) < 5:
+            assert (await under_test.get(URL)).status_code == 200
+        assert len(made[0].peers) == 1
+
+
 @pytest.mark.parametrize("mood", ["503", "breaks"])
 async def test_what_may_not_be_sent_twice_is_not(mood: str) -> None:
     async with serving(1) as (made, under_test):

@@ -27,6 +27,7 @@ class Web:
     tls: ssl.SSLContext | None = None
     # Method, Host header and body of each request.
     seen: list[tuple[str, str, str]] = field(default_factory=list)
+    peers: set[int] = field(default_factory=set)
     _runner: Any = None
 
     @property
@@ -47,6 +48,8 @@ class Web:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.text()
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername")[1])
         self.seen.append((request.method, request.headers["Host"], body))
         mood = request.match_info["path"] or self.mood
         if mood == "hangs":

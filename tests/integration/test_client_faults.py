@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from meshd.client.httpx import MeshTransport
-from tests.client.names import NAME, Names, Place, answering
-from tests.servers.processes import Server, free_port
+from tests.client.names import NAME, Names, Place, answering, document
+from tests.servers.processes import Meshd, Server, children, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -75,29 +75,44 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(path: Path) -> AsyncIterator[tuple[list[Instance], Names, Load]]:
-    """Instances under load; at the end, none of the requests failed."""
+async def running(path: Path) -> AsyncIterator[list[Instance]]:
+    """Instances that serve."""
     instances = [Instance(number, path) for number in range(1, COUNT + 1)]
     try:
         for each in instances:
             each.start()
         for each in instances:
             await each.serving()
-        async with answering(*(each.place for each in instances)) as names:
-            transport = MeshTransport(dns=names.address)
-            async with httpx.AsyncClient(transport=transport, timeout=10) as client:
-                load = Load(client)
-                running = asyncio.create_task(load.run())
-                await asyncio.sleep(1.0)
-                yield instances, names, load
-                await asyncio.sleep(1.0)
-                running.cancel()
-                await asyncio.wait([running])
+        yield instances
     finally:
         for each in instances:
             each.kill()
+
+
+@asynccontextmanager
+async def loading(transport: MeshTransport) -> AsyncIterator[Load]:
+    """Requests all the while; at the end, none of them failed."""
+    async with httpx.AsyncClient(transport=transport, timeout=10) as client:
+        load = Load(client)
+        task = asyncio.create_task(load.run())
+        await asyncio.sleep(1.0)
+        yield load
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.wait([task])
     assert load.failed == []
     assert load.by.total() > RATE
+
+
+@asynccontextmanager
+async def loaded(path: Path) -> AsyncIterator[tuple[list[Instance], Names, Load]]:
+    """Instances under load, and the DNS that names them."""
+    async with (
+        running(path) as instances,
+        answering(*(each.place for each in instances)) as names,
+        loading(MeshTransport(dns=names.address)) as load,
+    ):
+        yield instances, names, load
 
 
 async def served_by(load: Load, name: str) -> None:
@@ -151,3 +166,22 @@ async def test_dns_is_away(tmp_path: Path) -> None:
                 await asyncio.sleep(0.5)
                 if (load.by - before).keys() == {"api-eu-3", "api-eu-4"}:
                     return
+
+
+async def test_all_of_meshd_is_killed(tmp_path: Path) -> None:
+    """The list is had, reports have nobody to go to: that is all."""
+    meshd = Meshd(tmp_path)
+    async with running(tmp_path) as instances:
+        try:
+            await asyncio.to_thread(meshd.start_ready)
+            meshd.apply(document([each.place for each in instances]))
+            transport = MeshTransport(dns=f"127.0.0.1:{meshd.dns_port}", report=meshd.grpc)
+            async with loading(transport) as load:
+                for pid in (meshd.pid, *children(meshd.pid)):
+                    os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(3.0)
+                os.kill(instances[0].pid, signal.SIGKILL)
+                await asyncio.sleep(1.0)
+                assert len(load.by) == COUNT
+        finally:
+            meshd.kill()
