@@ -7,7 +7,7 @@ Needs httpx (`meshd[httpx]`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import Any, Self, Unpack, cast
@@ -17,7 +17,8 @@ import httpx
 from meshd.client.calls import Notes
 from meshd.client.httpx_service import HttpService
 from meshd.client.loop_thread import LoopThread
-from meshd.client.mesh import Mesh, Ways, noting
+from meshd.client.mesh import Mesh, Ways, check, noting
+from meshd.client.resolver import Addresses, listed
 from meshd.core.errors import MeshError
 
 # Services that are kept fresh at once; beyond that the one used longest ago is let go.
@@ -36,22 +37,24 @@ class MeshTransport(httpx.AsyncBaseTransport):
     def __init__(
         self,
         *,
-        names: Sequence[str] = (),
+        names: Addresses = (),
         verify: Any = True,
         limits: httpx.Limits | None = None,
         **ways: Unpack[Ways],
     ) -> None:
-        self._names = tuple(f".{name.strip('.').lower()}" for name in names)
+        check(ways)
+        self._names = tuple(f".{name.strip('.').lower()}" for name in listed(names))
         self._ways = ways
-        made = {"verify": verify} if limits is None else {"verify": verify, "limits": limits}
         # An SSL context takes long to make: all instances share the one.
-        if verify is True:
-            made["verify"] = httpx.create_ssl_context()
-        self._made = made
-        self._plain = httpx.AsyncHTTPTransport(**made)
+        made = {"verify": httpx.create_ssl_context() if verify is True else verify}
+        self._made = made if limits is None else {**made, "limits": limits}
+        self._plain = httpx.AsyncHTTPTransport(**self._made)
         self._services: dict[tuple[str, str, int | None], asyncio.Task[HttpService]] = {}
         self._notes: asyncio.Task[Notes | None] | None = None
         self._stack = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"<MeshTransport {len(self._services)} services>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +85,7 @@ class MeshTransport(httpx.AsyncBaseTransport):
             return f".{host.rstrip('.')}".endswith(self._names)
         return "." in host and not _is_address(host)
 
-    async def _service(self, url: httpx.URL) -> "HttpService":
+    async def _service(self, url: httpx.URL) -> HttpService:
         """The service of a host name; found on its first request, once for all who wait."""
         where = (url.scheme, url.host, url.port)
         task = self._services.pop(where, None)
@@ -102,7 +105,7 @@ class MeshTransport(httpx.AsyncBaseTransport):
                 await _closed(task)
                 return
 
-    async def _found(self, url: httpx.URL) -> "HttpService":
+    async def _found(self, url: httpx.URL) -> HttpService:
         ways = {"port": url.port or url.scheme, **self._ways, "report": await self._noting()}
         mesh = Mesh(url.host, **cast(Ways, ways))
         service = HttpService(mesh, lambda: httpx.AsyncHTTPTransport(**self._made))
@@ -123,7 +126,7 @@ class BlockingMeshTransport(httpx.BaseTransport):
     def __init__(
         self,
         *,
-        names: Sequence[str] = (),
+        names: Addresses = (),
         verify: Any = True,
         limits: httpx.Limits | None = None,
         **ways: Unpack[Ways],

@@ -104,6 +104,7 @@ class _Instance:
     async def send(self, request: httpx.Request, endpoint: Endpoint) -> httpx.Response:
         """Send to the first of its addresses that can be connected to."""
         addresses = (endpoint.address, *endpoint.others)
+        # The good one first, the others in their order.
         for address in sorted(addresses, key=self._good.__ne__):
             aimed = _aimed(request, address, endpoint.port)
             try:

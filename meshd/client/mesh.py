@@ -41,6 +41,14 @@ class Ways(TypedDict, total=False):
     patience_s: float
 
 
+def check(ways: Ways) -> None:
+    """Refuse what is no way, or cannot be one. TypeError, Invalid."""
+    unknown = sorted(ways.keys() - Ways.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"unexpected: {', '.join(unknown)}")
+    lookup_of(Sought("localhost", 80), ways.get("dns"), ways.get("cores"))
+
+
 class Mesh:
     """The instances of one service, kept fresh and learnt about while the context is open.
 
@@ -57,6 +65,7 @@ class Mesh:
         tls: ssl.SSLContext | None = None,
         **ways: Unpack[Ways],
     ) -> None:
+        check(ways)
         self.name = name.rstrip(".")
         sought = Sought(self.name, ways.get("port", "http"))
         lookup = lookup_of(sought, ways.get("dns"), ways.get("cores"), ways.get("client", ""))

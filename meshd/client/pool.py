@@ -53,7 +53,8 @@ class _InstancePool:
         """One that is idle or a new one; waits while too many are used. OSError, TimeoutError."""
         wait_s = self._limits.connect_s
         try:
-            await asyncio.wait_for(self._free.acquire(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._free.acquire()
         except TimeoutError:
             raise _Full(f"all connections to {endpoint.key} are in use") from None
         try:

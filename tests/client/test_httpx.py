@@ -66,7 +66,7 @@ async def test_a_port_in_the_url_is_the_port() -> None:
 
 
 async def test_what_is_no_service_goes_where_it_would() -> None:
-    async with serving(1, names=["mesh.internal"]) as (made, under_test):
+    async with serving(1, names="mesh.internal") as (made, under_test):
         assert (await under_test.get(URL)).text == "api-eu-1"
         plain = f"http://{made[0].address}:{made[0].port}/"
         assert (await under_test.get(plain)).text == "api-eu-1"

@@ -16,6 +16,7 @@ from meshd import client
 from meshd.client import BlockingMesh, Denied, Mesh, Outcome, Strategy, Unresolved
 from meshd.client.endpoint import Endpoint
 from meshd.client.httpx import MeshTransport
+from meshd.core.errors import Invalid
 from tests.client.listener import listening
 from tests.client.names import NAME, answering
 from tests.client.places import Echo, echoes
@@ -78,6 +79,17 @@ async def test_a_name_that_is_not_there() -> None:
         with pytest.raises(Denied):
             async with Mesh("none.mesh.internal", dns=names.address):
                 pass
+
+
+def test_wrong_ways_are_told_at_once() -> None:
+    wrong: dict[str, Any] = {"dsn": "127.0.0.1", "ports": 1}
+    for make in (Mesh, BlockingMesh):
+        with pytest.raises(TypeError, match="unexpected: dsn, ports"):
+            make(NAME, **wrong)
+    with pytest.raises(TypeError, match="unexpected: dsn"):
+        MeshTransport(**wrong)
+    with pytest.raises(Invalid, match="ns1"):
+        MeshTransport(dns=["ns1", "127.0.0.1"])
 
 
 async def test_who_finds_no_connection_asks_again_at_once() -> None:
