@@ -6,7 +6,6 @@ Nothing here stops or slows the program: what no core takes is let go, and count
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import secrets
 from collections import deque
@@ -24,8 +23,9 @@ from meshd.v1 import reporter_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-_TOKEN = secrets.token_hex(8)
 _EVERY_S, _LONGEST_EVERY_S = 2.0, 60.0
+# A core takes what comes after half of the time that it asked for.
+_SOONER = 0.6
 _MOST_ENDPOINTS = 1000
 # Ten seconds: what is older tells a core nothing of now.
 _MOST_WINDOWS = 5
@@ -47,8 +47,8 @@ class Reporter:
     """Streams how calls ended to the first of `cores` that answers, while the context is open.
 
     Of each call: `began`, then `note`, or `ended` if it tells nothing. They never wait, and may be
-    called in any thread. A process is one voice, all of its reporters together, unless `voice`
-    names another.
+    called in any thread. To the core one reporter is one voice, named by chance unless `voice` is
+    given: a process should have one for all that it calls.
     """
 
     def __init__(
@@ -58,8 +58,10 @@ class Reporter:
         self.every_s = every_s
         # Batches that a core answered, and those that none did.
         self.sent = self.dropped = 0
+        # Outcomes that a core left out: unknown instances, batches that came too early.
+        self.ignored = 0
         self._cores = (cores,) if isinstance(cores, str) else tuple(cores)
-        self._voice = voice
+        self._voice = voice or secrets.token_hex(8)
         self._core = ""
         self._in_vain = 0
         self._told_dropped = 0
@@ -73,8 +75,13 @@ class Reporter:
 
     def __repr__(self) -> str:
         where = f"at {self._core}" if self._core else "no core"
-        waiting = f"{len(self._windows)} waiting"
-        return f"<Reporter {where}: {self.sent} sent, {self.dropped} dropped, {waiting}>"
+        told = f"{self.sent} sent, {self.dropped} dropped, {self.waiting} waiting"
+        return f"<Reporter {where}: {told}>"
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait for a core."""
+        return len(self._windows)
 
     @property
     def forgotten(self) -> int:
@@ -94,8 +101,6 @@ class Reporter:
         self._tallies.ended(endpoint)
 
     async def __aenter__(self) -> Self:
-        # Here, not on import: a fork is another process.
-        self._voice = self._voice or f"{_TOKEN}-{os.getpid()}"
         self._window_at = asyncio.get_running_loop().time()
         self._tasks = (asyncio.create_task(self._gather()), asyncio.create_task(self._send()))
         return self
@@ -113,9 +118,12 @@ class Reporter:
         self._windows.clear()
 
     async def _gather(self) -> None:
-        """End a window from time to time."""
+        """End a window when it is due; sooner if there is trouble to tell of."""
         while True:
-            await asyncio.sleep(random.uniform(0.9, 1.1) * self.every_s)
+            every_s = random.uniform(0.9, 1.1) * self.every_s
+            await asyncio.sleep(_SOONER * every_s)
+            if not self._tallies.has_trouble:
+                await asyncio.sleep((1 - _SOONER) * every_s)
             self._end_window()
 
     def _end_window(self) -> None:
@@ -201,6 +209,7 @@ class Reporter:
     def _heard(self, core: str, told: pb.ReportResponse, told_dropped: int) -> None:
         """A core has answered a batch."""
         self.sent += 1
+        self.ignored += told.ignored
         self._core = core
         self._told_dropped += told_dropped
         self._in_vain = 0

@@ -3,25 +3,19 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from math import log2
 from typing import Any
 
 from meshd.client.endpoint import Endpoint, Outcome
+from meshd.core.histogram import bucket_of
 from meshd.v1 import reporter_pb2 as pb
 
 # An instance by its name, else address, port and service. Tier and weight change while calls run.
 Key = str | tuple[str, int, str]
-# 2^(127/4) us are an hour.
-LAST_BUCKET = 127
 _REPLIED = Outcome.FAILURE
-
-
-def bucket_of(latency_s: float) -> int:
-    """The bucket n of a latency, 2^(n/4) .. 2^((n+1)/4) microseconds."""
-    if not latency_s > 1e-6:  # nan too
-        return 0
-    # log2 is quicker than bisect or frexp with comparisons.
-    return int(log2(latency_s * 1e6) * 4) if latency_s < 3600.0 else LAST_BUCKET
+# Fewer calls than so many for each that went wrong are trouble.
+_TROUBLE = 6
+# Well within the last bucket; of what is endless there is no logarithm.
+_LONGEST_S = 4000.0
 
 
 class Tally:
@@ -62,7 +56,7 @@ class Tallies:
 
     def note(self, endpoint: Endpoint, outcome: Outcome, latency_s: float) -> None:
         """A call has ended so; the latency counts if there was a reply."""
-        bucket = bucket_of(latency_s)
+        bucket = bucket_of(min(latency_s, _LONGEST_S) * 1e6)
         with self._lock:
             tally = self._of(endpoint)
             tally.counts[outcome] += 1
@@ -77,6 +71,13 @@ class Tallies:
             tally = self._of(endpoint)
             if tally.in_flight:
                 tally.in_flight -= 1
+
+    @property
+    def has_trouble(self) -> bool:
+        """True if at some endpoint a fifth of the calls or more went wrong."""
+        with self._lock:
+            every = [tally.counts for tally in self._tallies.values()]
+        return any(sum(counts) < _TROUBLE * (sum(counts) - counts[Outcome.OK]) for counts in every)
 
     def take(self) -> dict[Key, Tally]:
         """The window, and begin the next: only what is in flight goes on."""

@@ -1,8 +1,6 @@
 """The reporter against a core that listens: what comes, and what becomes of it without one."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -151,26 +149,24 @@ async def test_a_rate_that_cannot_be_is_none(tmp_path: Path, every_s: float) -> 
         assert reporter.every_s == EVERY_S
 
 
-async def test_a_process_is_one_voice_and_another_one_is_another(tmp_path: Path) -> None:
+async def test_a_reporter_is_a_voice(tmp_path: Path) -> None:
     async with listening(tmp_path) as core:
         for voice in ("", "", "mine"):
             async with Reporter(core.address, voice=voice) as reporter:
                 call(reporter)
-        program = "from tests.client.test_report import *; tell()"
-        root = Path(__file__).parent.parent.parent
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, core.address, cwd=root, stderr=subprocess.DEVNULL
-        )
-        async with asyncio.timeout(30):
-            await process.wait()
-        first, second, mine, other = (batch.reporter for batch in core.batches)
-        assert first == second
-        assert len({first, mine, other}) == 3
-        assert mine == "mine"
+        assert len({batch.reporter for batch in core.batches}) == 3
+        assert core.batches[-1].reporter == "mine"
 
 
-def tell() -> None:
-    """What the other process does: the blocking face."""
-    with BlockingReporter(sys.argv[1]) as reporter:
-        call(reporter)
-        assert "Reporter" in repr(reporter)
+async def test_without_asyncio(tmp_path: Path) -> None:
+    async with listening(tmp_path) as core:
+
+        def program() -> None:
+            with BlockingReporter(core.address) as reporter:
+                call(reporter, 3)
+                reporter.began(ONE)
+                reporter.ended(ONE)
+            assert "1 sent" in repr(reporter)
+
+        await asyncio.to_thread(program)
+        assert core.attempts("api-1") == 3
