@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_STOP_S = 1.0
+
 
 class LoopThread:
     """Runs coroutines for other threads."""
@@ -21,7 +23,8 @@ class LoopThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what still runs is given up."""
+        """End; what still runs is cancelled."""
+        self.wait(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -29,3 +32,12 @@ class LoopThread:
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _cancel_others() -> None:
+    """Of a call of grpc that has ended something still runs for a moment."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_STOP_S)
