@@ -24,7 +24,7 @@ DOCUMENT = f"""
 zones: {{mesh.internal: {{ns: [{{ns1.mesh.internal: [127.0.0.1]}}], contact: a@mesh.internal}}}}
 pops: {{here: {{}}}}
 ranges: {{127.0.0.0/8: here}}
-services: {{api: {{name: {NAME}, ports: {{http: 80/tcp}}, ttl: {{min: 1, max: 3}}}}}}
+services: {{api: {{name: {NAME}, ports: {{http: 80/tcp, grpc: 81/tcp}}, ttl: {{min: 1, max: 3}}}}}}
 """
 
 
@@ -85,3 +85,66 @@ def test_service(folder: Path, meshd: Meshd) -> None:
         assert servers[name].stop() == 0
         assert host not in answered(meshd)
         assert re.search(r"registered at .*, draining", servers[name].tail())
+
+
+@contextmanager
+def client(folder: Path, meshd: Meshd, program: str, *told: str) -> Iterator[Server]:
+    """A program of examples/ that calls a hundred times; it must end by itself."""
+    command: list[str | Path] = [sys.executable, ROOT / "examples" / program, *told]
+    where = ["--dns", f"127.0.0.1:{meshd.dns_port}", "--core", meshd.grpc]
+    server = Server(program, [*command, *where, "--count", "100", "--every", "0.05"], folder)
+    try:
+        server.start()
+        yield server
+        wait_until(f"{program} has ended", lambda: not server.is_running, 60)
+        assert server.stop() == 0, server.tail()
+    finally:
+        server.kill()
+
+
+def assert_heard(meshd: Meshd) -> None:
+    """The core heard of most of a hundred calls; a last batch may come too early for it."""
+    with urllib.request.urlopen(f"http://{meshd.http}/metrics", timeout=5) as reply:
+        (found,) = re.findall(r"^meshd_outcomes_total (\S+)", reply.read().decode(), re.MULTILINE)
+    assert 60 <= float(found) <= 110
+
+
+def test_http_client(folder: Path, meshd: Meshd) -> None:
+    """It goes on when one of three instances is killed, and the core hears of its calls."""
+    with services(folder, meshd, free_port()) as servers:
+        with client(folder, meshd, "http_client.py", f"http://{NAME}/") as program:
+            wait_until("two were called", lambda: len(set(program.log.read_text().split())) > 2)
+            victim = program.log.read_text().split()[-1]
+            servers[victim].kill()
+        lines = program.log.read_text().splitlines()
+        assert len(lines) == 100
+        assert all(line.startswith("200 api-") for line in lines), lines
+        assert lines[-1] != f"200 {victim}"
+    assert_heard(meshd)
+
+
+def test_grpc_client(folder: Path, meshd: Meshd) -> None:
+    """The same for a channel over three servers that have nothing of meshd."""
+    port = free_port()
+    stub = ROOT / "tests/integration/stubs/health.py"
+    servers = [
+        Server(name, [sys.executable, stub, host, str(port)], folder)
+        for name, host in HOSTS.items()
+    ]
+    instances = "\n".join(
+        f"  {name}: {{service: api, version: 1.0.0, pop: here, address: {host}, "
+        f"ports: {{grpc: {port}}}}}"
+        for name, host in HOSTS.items()
+    )
+    meshd.apply(f"{DOCUMENT}instances:\n{instances}\n")
+    try:
+        for server in servers:
+            server.start()
+        with client(folder, meshd, "grpc_client.py", NAME) as program:
+            wait_until("all were called", lambda: all("check" in s.tail() for s in servers))
+            servers[0].kill()
+        assert program.log.read_text().splitlines() == ["SERVING"] * 100
+    finally:
+        for server in servers:
+            server.kill()
+    assert_heard(meshd)
