@@ -22,8 +22,10 @@ from meshd.core.model import (
 )
 from meshd.core.resolve import Client
 from meshd.core.selector import Version, parse_selector
+from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
+from meshd.core.verdict import Verdict
 
 POPS = ("eu", "us", "ap")
 VERSIONS = ("1.2.0", "1.2.1", "1.3.0", "2.0.0-rc.1")
@@ -34,6 +36,16 @@ SERVICES = {
     "wild": "*.apps.mesh.internal.",
     "deep": "a.b.mesh.internal.",
 }
+
+SIGNALS = (
+    Signal(0.95),
+    Signal(verdict=Verdict.DOWN),
+    Signal(verdict=Verdict.DOWN, held=True),
+    Signal(verdict=Verdict.FAILING, share=0.3, kept=0.5),
+    Signal(success=0.05),
+    Signal(success=0.0),
+    Signal(verdict=Verdict.DOWN, success=0.0),
+)
 
 selectors = st.sampled_from(SELECTORS).map(parse_selector)
 
@@ -113,8 +125,10 @@ def records(draw: st.DrawFn) -> list[Record]:
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """A snapshot of any small topology."""
-    return Snapshot.build(Topology.load("x", 1, draw(records())))
+    """A snapshot of any small topology, of some of whose instances something is known."""
+    topology = Topology.load("x", 1, draw(records()))
+    told = st.sampled_from([*topology.instances] or [""])
+    return Snapshot.build(topology, draw(st.dictionaries(told, st.sampled_from(SIGNALS))))
 
 
 @st.composite

@@ -108,6 +108,9 @@ def test_faults_never_empty_an_answer(
         assert {m.instance.name for m in ready} >= {
             ranked.member.instance.name for ranked in answer.choice.chosen
         }
+    wanted = [ranked for ranked in answer.choice.first if not ranked.member.is_ejected]
+    if wanted:
+        assert not any(ranked.member.is_ejected for ranked in answer.choice.chosen)
     if answer.status is Status.NOT_READY:
         assert not ready
         assert not view.service.fail_open
@@ -163,7 +166,7 @@ def test_the_order_in_which_records_came_is_forgotten(
 ) -> None:
     records = [record for kind in Kind for record in snapshot.topology.records(kind)]
     random.shuffle(records)
-    other = Snapshot.build(Topology.load("x", 1, records))
+    other = Snapshot.build(Topology.load("x", 1, records), snapshot.signals)
     for client in asking:
         answers = [(s, resolve(s, name, client)) for s in (snapshot, other)]
         assert len({repr(rrsets_of(s, a, name)) for s, a in answers}) == 1
