@@ -4,6 +4,7 @@ import asyncio
 import re
 import ssl
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.client.test_calls import Notebook
 from tests.client.test_pool import ask
 from tests.client.web import webs
 from tests.daemon.cores import core, until
+from tests.servers.processes import ROOT
 
 
 async def who(mesh: Mesh) -> str:
@@ -194,9 +196,23 @@ async def test_without_asyncio() -> None:
         assert await asyncio.to_thread(program) == {"api-eu-1", "api-eu-2"}
 
 
+def test_it_needs_no_more_than_it_says() -> None:
+    """dnspython, grpcio and protobuf; httpx only where it is named."""
+    code = """
+import sys
+for name in ("aiohttp", "click", "httpx", "pydantic", "rich", "uvloop", "yaml"):
+    sys.modules[name] = None
+import meshd.client, meshd.client.grpc
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def readme() -> dict[str, Any]:
     """What the README's functions are made of."""
-    text = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(async def .*?)```", text, re.DOTALL)
     assert len(blocks) == 3
     return {
