@@ -108,8 +108,7 @@ class MeshChannel:
         target = f"{host}:{endpoint.port}"
         if self._credentials is None:
             return grpc.aio.insecure_channel(target, options=self._options)
-        name = ("grpc.ssl_target_name_override", self.mesh.name)
-        return grpc.aio.secure_channel(target, self._credentials, options=(name, *self._options))
+        return grpc.aio.secure_channel(target, self._credentials, options=self._options)
 
 
 class UnaryMethod:

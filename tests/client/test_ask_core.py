@@ -7,7 +7,9 @@ import pytest
 from meshd.client.ask_core import CoreLookup, _seen_from
 from meshd.client.lookup import Answer, Denied, Sought, Unresolved
 from meshd.core.errors import Invalid
-from tests.daemon.cores import core
+from meshd.daemon.server import start_server
+from tests.daemon.cores import DOCUMENT, core
+from tests.servers.processes import free_port
 
 NOBODY = "127.0.0.1:1"
 
@@ -41,6 +43,17 @@ async def test_another_client_gets_another_list(tmp_path: Path) -> None:
         }
         first = next(each for each in answer.endpoints if each.instance == "api-eu-1")
         assert first.others == ("2001:db8:1::11",)
+
+
+async def test_without_a_client_it_asks_as_itself(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply(DOCUMENT.replace("0.0.0.0/0: us", "127.0.0.0/8: eu\n  0.0.0.0/0: us"))
+        for address, pop in (("127.0.0.1", "api-eu"), ("[::1]", "api-us")):
+            where = f"{address}:{free_port()}"
+            server = await start_server([where], made.store, made.state, made.pump)
+            answer = await ask(where, client="")
+            assert {each.instance[:6] for each in answer.endpoints if each.tier == 0} == {pop}
+            await server.stop(0)
 
 
 async def test_who_asks_is_who_the_core_sees() -> None:

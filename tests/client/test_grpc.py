@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+import meshd.client.grpc
 from meshd.client import Strategy
 from meshd.client.grpc import MeshChannel, channel
 from tests.client.names import NAME, Place, answering
@@ -122,10 +123,14 @@ async def test_generated_stubs_work_on_it() -> None:
         call.cancel()
 
 
-async def test_who_cannot_be_connected_to_is_passed_by() -> None:
+async def test_who_cannot_be_connected_to_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as (made, spread, notebook):
         await made[0].stop()
-        assert {await ask(spread) for _ in range(9)} == {"api-eu-2", "api-eu-3"}
+        with monkeypatch.context() as patched:
+            # Who refuses is not waited for.
+            patched.setattr(meshd.client.grpc, "_CONNECT_S", 60.0)
+            async with asyncio.timeout(20):
+                assert {await ask(spread) for _ in range(9)} == {"api-eu-2", "api-eu-3"}
         assert ("CONNECT_ERROR", "api-eu-1") in notebook.lines
         for each in made[1:]:
             await each.stop()
@@ -191,11 +196,18 @@ async def test_streams() -> None:
         call = spread.stream_stream("/Who/Echo")(timeout=10)
         await call.write(b"a")
         assert await call.read() == b"a"
+        await asyncio.sleep(0.5)
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
         await until("all are settled", lambda: len(notebook.lines) == 6)
         told = Counter(what for what, _ in notebook.lines)
         assert told == {"began": 3, "OK": 3}
+        # How long a stream lasts is not its latency.
+        assert notebook.latencies_s[-1] < 0.5
+        call = spread.stream_stream("/Who/Echo")(timeout=10)
+        call.cancel()
+        await until("it is settled", lambda: notebook.lines[-1][0] == "ended")
+        assert [slot.uses for slot in spread.kept._slots.values()] == [0, 0]
 
 
 async def test_a_stream_that_finds_no_connection_tells_so() -> None:

@@ -1,6 +1,8 @@
 """httpx over the mesh, against real servers."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from meshd.client import Strategy
+from meshd.client import Strategy, httpx_service
 from meshd.client import httpx as transports
 from meshd.client.httpx import BlockingMeshTransport, MeshTransport
-from tests.client.names import NAME, Names, answering
+from tests.client.names import NAME, Names, Place, answering
 from tests.client.test_calls import Notebook
 from tests.client.test_mesh import certificate
 from tests.client.web import Web, webs
@@ -275,12 +277,40 @@ async def test_tls_is_spoken_as_the_service(tmp_path: Path) -> None:
         await made.stop()
 
 
-async def test_any_address_of_an_instance_will_do() -> None:
+async def test_any_address_of_an_instance_will_do_and_the_good_one_stays() -> None:
     async with webs(1) as made:
-        both = made[0].place
-        both = type(both)(both.name, '["127.0.1.9", "127.0.1.1"]', both.port)
+        both = Place("api-eu-1", '["127.0.1.9", "127.0.1.1"]', made[0].port)
         async with answering(both) as names, client(names) as under_test:
-            assert (await under_test.get(URL)).text == "api-eu-1"
+            headers = {"Connection": "close"}
+            assert (await under_test.get(URL, headers=headers)).text == "api-eu-1"
+            late = Web("late", "127.0.1.9", made[0].port)
+            await late.start()
+            try:
+                assert (await under_test.get(URL)).text == "api-eu-1"
+            finally:
+                await late.stop()
+
+
+async def test_who_takes_long_to_connect_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its backlog is full: what wants to connect is neither accepted nor refused."""
+    monkeypatch.setattr(httpx_service, "_CONNECT_S", 0.3)
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.1.9", 0))
+        full.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        silent = Place("api-eu-9", *full.getsockname())
+        async with (
+            webs(1) as made,
+            answering(silent, made[0].place) as names,
+            client(names, timeout_s=60.0) as under_test,
+            asyncio.timeout(20),
+        ):
+            assert (await who(under_test, 4)).keys() == {"api-eu-1"}
 
 
 async def test_services_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
