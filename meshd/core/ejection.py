@@ -54,7 +54,7 @@ def ejections(
     for name in sorted(out, key=lambda name: (after[name].until, name))[: max(0, -room)]:
         after[name] = after[name].ended(now)
     rest = {name: each for name, each in found.items() if name not in out}
-    worst = sorted((each.rate, name) for name, each in rest.items() if _fails(name, rest))
+    worst = sorted((_rate(each), name) for name, each in rest.items() if _fails(name, rest))
     for _, name in worst[: max(0, room)]:
         after[name] = _once_more(after.get(name), now)
     return after
@@ -75,12 +75,17 @@ def _once_more(before: Ejection | None, now: float) -> Ejection:
 
 def _fails(name: str, found: Mapping[str, Folded]) -> bool:
     """True if an instance fails in itself, and clearly more than the others of its service."""
-    mine = found[name]
-    if mine.voices < FEWEST_VOICES or mine.evidence < _LEAST_EVIDENCE or mine.rate > FAILS:
+    mine, rate = found[name], _rate(found[name])
+    if mine.voices < FEWEST_VOICES or mine.evidence < _LEAST_EVIDENCE or rate > FAILS:
         return False
-    others = [each.rate for other, each in found.items() if other != name and each.voices]
+    others = [_rate(each) for other, each in found.items() if other != name and each.voices]
     if not others:
         return False
     middle = median(others)
     spread = median(abs(rate - middle) for rate in others)
-    return mine.rate < middle - max(_WORSE, _SPREADS * spread)
+    return rate < middle - max(_WORSE, _SPREADS * spread)
+
+
+def _rate(folded: Folded) -> float:
+    """The worse of what was seen for long and of late: what has just begun to fail fails."""
+    return min(folded.rate, folded.lately)

@@ -25,6 +25,8 @@ _HALF_S, _FRESH_S, FORGOTTEN_S = 5.0, 10.0, 60.0
 _ENOUGH, _MOST = 10.0, 100.0
 # Successes that each voice is given beforehand: one failed call is no instance that fails.
 _GIVEN = 2.0
+# The same with a short memory, to see what has just begun: for ejection alone, weights would swing.
+_LATELY_S, _GIVEN_LATELY = 1.5, 0.5
 # Left out at each end.
 _TRIMMED = 0.3
 # A voice with less than that of a call left is not counted as one.
@@ -81,6 +83,9 @@ class Voice(NamedTuple):
     failed: float
     unreached: float
     at: float
+    # Of these, what counts with the shorter half-life.
+    lately: float = 0.0
+    failed_lately: float = 0.0
 
 
 class Folded(NamedTuple):
@@ -88,12 +93,14 @@ class Folded(NamedTuple):
 
     `rate`: the part of calls that succeed. `voices`: how many say so. `evidence`: calls that it
     rests on, at most ten of each voice. `unreached`: the part of calls that did not connect.
+    `lately`: the rate with a shorter memory.
     """
 
     rate: float
     voices: int
     evidence: float
     unreached: float
+    lately: float = 1.0
 
 
 def heard(before: Voice | None, outcome: Outcome, now: float) -> Voice:
@@ -102,25 +109,28 @@ def heard(before: Voice | None, outcome: Outcome, now: float) -> Voice:
     attempts, failed = scale * outcome.attempts, scale * outcome.failed
     unreached = scale * outcome.connect_errors
     if before is None:
-        return Voice(attempts, failed, unreached, now)
-    left = _left(before, now)
+        return Voice(attempts, failed, unreached, now, attempts, failed)
+    left, quick = _left(before, now), _left(before, now, _LATELY_S)
     return Voice(
         attempts + left * before.attempts,
         failed + left * before.failed,
         unreached + left * before.unreached,
         now,
+        attempts + quick * before.lately,
+        failed + quick * before.failed_lately,
     )
 
 
-def _left(voice: Voice, now: float) -> float:
-    return exp2(-max(0.0, now - voice.at) / _HALF_S)
+def _left(voice: Voice, now: float, half_s: float = _HALF_S) -> float:
+    return exp2(-max(0.0, now - voice.at) / half_s)
 
 
 class _Opinion(NamedTuple):
-    """The rate of one voice, and the calls that it rests on."""
+    """The rate of one voice, also of late, and the calls that it rests on."""
 
     rate: float
     calls: float
+    lately: float
 
 
 def fold(voices: Mapping[Reporter, Voice], now: float) -> Folded:
@@ -140,14 +150,18 @@ def fold(voices: Mapping[Reporter, Voice], now: float) -> Folded:
         return Folded(1.0, 0, 0.0, 0.0)
     audible = sum(each.calls >= _AUDIBLE for each in opinions)
     evidence = sum(each.calls for each in opinions)
-    return Folded(_middle(opinions), audible, evidence, unreached / attempts)
+    rate = _middle([(each.rate, each.calls) for each in opinions])
+    lately = _middle([(each.lately, each.calls) for each in opinions])
+    return Folded(rate, audible, evidence, unreached / attempts, lately)
 
 
 def _opinion(voice: Voice, left: float, now: float) -> _Opinion:
     calls = left * voice.attempts
     bad = left * voice.failed / (calls + _GIVEN)
     faded = min(1.0, max(0.0, (FORGOTTEN_S - now + voice.at) / (FORGOTTEN_S - _FRESH_S)))
-    return _Opinion(1.0 - bad * faded, min(_ENOUGH, calls))
+    quick = _left(voice, now, _LATELY_S)
+    bad_lately = quick * voice.failed_lately / (quick * voice.lately + _GIVEN_LATELY)
+    return _Opinion(1.0 - bad * faded, min(_ENOUGH, calls), 1.0 - bad_lately)
 
 
 def _together(opinions: Sequence[_Opinion]) -> _Opinion:
@@ -155,13 +169,15 @@ def _together(opinions: Sequence[_Opinion]) -> _Opinion:
     calls = sum(each.calls for each in opinions)
     if len(opinions) == 1 or not calls:
         return opinions[0]
-    return _Opinion(sum(e.rate * e.calls for e in opinions) / calls, min(_ENOUGH, calls))
+    rate = sum(each.rate * each.calls for each in opinions) / calls
+    lately = sum(each.lately * each.calls for each in opinions) / calls
+    return _Opinion(rate, min(_ENOUGH, calls), lately)
 
 
-def _middle(opinions: Sequence[_Opinion]) -> float:
+def _middle(said: Sequence[tuple[float, float]]) -> float:
     """The mean without both ends. Who has made many calls has no more say than the median."""
-    enough = median(each.calls for each in opinions)
-    says = [(each.rate, min(1.0, each.calls / enough)) for each in opinions]
+    enough = median(calls for _, calls in said)
+    says = [(rate, min(1.0, calls / enough)) for rate, calls in said]
     whole = sum(say for _, say in says)
     low, high = _TRIMMED * whole, (1 - _TRIMMED) * whole
     reached = total = 0.0

@@ -43,6 +43,14 @@ def test_who_is_ejected(rates: Sequence[float], ejected: str) -> None:
     assert out(ejections(found(*rates), {}, len(rates), NOW)) == ejected
 
 
+@pytest.mark.parametrize(("lately", "ejected"), [(0.5, "i0"), (0.75, ""), (1.0, "")])
+def test_what_has_just_begun_to_fail_fails(lately: float, ejected: str) -> None:
+    """For longer it was well."""
+    said = found(0.9, 1, 1)
+    said["i0"] = said["i0"]._replace(lately=lately)
+    assert out(ejections(said, {}, 3, NOW)) == ejected
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from meshd.core.errors import Invalid
 from meshd.core.outcomes import (
+    FAILS,
     Folded,
     Outcome,
     Reporter,
@@ -224,3 +225,23 @@ def test_whatever_is_said_success_is_a_part(
     assert all(isfinite(each) for each in found)
     assert 0 <= found.rate <= 1
     assert 0 < success_after(before, found) <= 1
+
+
+def test_what_has_just_begun_shows_lately() -> None:
+    """Four reporters at three calls a second, and a minute of good ones; then half of them fail."""
+    who = [Reporter("h", f"r{n}") for n in range(4)]
+    voices: dict[Reporter, Voice] = {}
+
+    def batch(at: float, failures: int) -> Folded:
+        for each in who:
+            voices[each] = heard(voices.get(each), Outcome(4, failures=failures), at)
+        return fold(voices, at)
+
+    for number in range(45):
+        assert batch(NOW + 1.3 * number, 0).lately == 1.0
+    now = NOW + 1.3 * 45
+    found = [batch(now + 1.3 * number, 2) for number in range(6)]
+    assert [each.lately < FAILS for each in found] == [False, True, True, True, True, True]
+    assert found[1].rate > 0.8
+    # What is not called any more is not held against it for long.
+    assert fold(voices, now + 1.3 * 5 + 6).lately > 0.8
