@@ -244,4 +244,4 @@ def test_what_has_just_begun_shows_lately() -> None:
     assert [each.lately < FAILS for each in found] == [False, True, True, True, True, True]
     assert found[1].rate > 0.8
     # What is not called any more is not held against it for long.
-    assert fold(voices, now + 1.3 * 5 + 6).lately > 0.8
+    assert fold(voices, now + 1.3 * 5 + 10).lately > 0.9
