@@ -42,6 +42,17 @@ async def test_nothing_is_said_when_there_is_nothing(tmp_path: Path) -> None:
         assert core.batches == []
 
 
+async def test_trouble_is_told_sooner(tmp_path: Path) -> None:
+    async def window_s(outcome: Outcome) -> float:
+        async with listening(tmp_path) as core, Reporter(core.address, every_s=2.0) as reporter:
+            for number in range(10):
+                reporter.note(ONE, outcome if number % 4 == 0 else Outcome.OK, 0.001)
+            await until("it is told", lambda: len(core.batches) == 1)
+            return core.batches[0].window_s
+
+    assert await window_s(Outcome.FAILURE) < 1.6 < await window_s(Outcome.OK)
+
+
 async def test_the_end_sends_what_is_there(tmp_path: Path) -> None:
     async with listening(tmp_path) as core:
         async with Reporter(core.address, every_s=60) as reporter:

@@ -85,6 +85,21 @@ def test_more_ends_than_beginnings_is_none_in_flight() -> None:
     assert [sent.in_flight for sent in outcomes_of(tallies.take())] == [0]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "is_trouble"), [(0, 0, False), (5, 1, False), (4, 1, True), (0, 1, True)]
+)
+def test_a_fifth_that_fails_is_trouble(good: int, bad: int, is_trouble: bool) -> None:
+    tallies = Tallies(10)
+    tallies.began(endpoint())
+    for _ in range(good):
+        tallies.note(endpoint(), Outcome.OK, 0.001)
+    for _ in range(bad):
+        tallies.note(endpoint(), Outcome.CONNECT_ERROR, 0.001)
+    for _ in range(100):
+        tallies.note(endpoint("api-2"), Outcome.OK, 0.001)
+    assert tallies.has_trouble == is_trouble
+
+
 def test_of_too_many_the_oldest_goes() -> None:
     tallies = Tallies(3)
     for number in range(5):
