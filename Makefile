@@ -22,7 +22,8 @@ check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PYTHON) -m pytest -m "not integration" tests/core tests/wire tests/test_repository.py
+	$(PYTHON) -m pytest -m "not integration" tests/core tests/wire tests/test_repository.py \
+		tests/client/test_choose.py tests/client/test_budget.py tests/client/test_freshness.py
 
 # Ratios against peers in the same run; written to bench.json as well.
 bench: $(STAMP)

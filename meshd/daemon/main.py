@@ -59,7 +59,8 @@ async def run(settings: CoreSettings) -> None:
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
         reach = Reach()
-        collectors = [CoreCollector(state, pump, reach), prober.metrics]
+        core_metrics = CoreCollector(state, pump, reach, lambda: server.registry.streams)
+        collectors = [core_metrics, prober.metrics]
         runner = await start_http(state, reach, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
         gc.collect()

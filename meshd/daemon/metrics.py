@@ -5,7 +5,7 @@ Series grow with services and instances, so there is a cap: whole services are l
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -35,10 +35,14 @@ _BY_INSTANCE = (
 class CoreCollector(Collector):
     """The numbers of one core."""
 
-    def __init__(self, state: State, pump: Pump, reach: Reach) -> None:
+    def __init__(
+        self, state: State, pump: Pump, reach: Reach, streams: Callable[[], int] = lambda: 0
+    ) -> None:
         self._state = state
         self._pump = pump
         self._reach = reach
+        # How many processes are registered on a stream of this core.
+        self._streams = streams
 
     def collect(self) -> Iterable[Metric]:
         snapshot = self._state.snapshot
@@ -60,6 +64,8 @@ class CoreCollector(Collector):
         yield GaugeMetricFamily("meshd_followers", "Answerers following.", self._state.followers)
         yield sizes
         yield GaugeMetricFamily("meshd_leases", "Registered instances with a lease.", leases)
+        streams = self._streams()
+        yield GaugeMetricFamily("meshd_streams", "Processes registered on this core.", streams)
         yield GaugeMetricFamily("meshd_held_instances", "Down, but held back.", held)
         yield CounterMetricFamily("meshd_swaps", "Snapshots swapped in.", self._state.swaps)
         yield CounterMetricFamily("meshd_beats", "Beats of instances.", self._pump.beats)

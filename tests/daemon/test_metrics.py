@@ -24,7 +24,7 @@ Found = dict[tuple[str, ...], float]
 def scraped(state: State, pump: Pump, reach: Reach | None = None) -> Found:
     """(name, label values...) -> value."""
     registry = CollectorRegistry()
-    registry.register(CoreCollector(state, pump, reach or Reach()))
+    registry.register(CoreCollector(state, pump, reach or Reach(), lambda: 3))
     text = generate_latest(registry).decode()
     return {
         (sample.name, *(sample.labels[key] for key in sorted(sample.labels))): sample.value
@@ -51,6 +51,7 @@ async def test_every_number() -> None:
     one = ("api-eu-1", "eu", "api")
     assert found["meshd_instance_load", *one] == 0.9
     assert found["meshd_instance_in_flight", *one] == 7
+    assert found["meshd_streams",] == 3
     assert 0 <= found["meshd_instance_load_age_seconds", *one] < 60
     assert found["meshd_instance_share", *one] == 1
     assert found["meshd_instance_weight", *one] == 1000
