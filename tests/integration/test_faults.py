@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import need_powerdns
 from tests.integration.probe import Probe
-from tests.integration.topology import running
+from tests.integration.topology import DOCUMENT, running
 from tests.servers.fronts import PowerDns
 from tests.servers.processes import Meshd, wait_until
 from tests.servers.queries import Asker, addresses
@@ -131,6 +131,27 @@ def test_powerdns_restarted_has_nothing_to_be_done(folder: Path) -> None:
                 server.stop()
         finally:
             server.kill()
+
+
+def test_powerdns_started_before_there_are_zones(folder: Path) -> None:
+    """It runs, refuses, and answers soon after the first document is applied."""
+    need_powerdns()
+    meshd = Meshd(folder, 1)
+    server = PowerDns(folder, meshd.bridge)
+    try:
+        meshd.start_ready()
+        server.start_ready()
+        assert ASKER.ask(server.port, "api.mesh.internal").rcode() == dns.rcode.REFUSED
+        meshd.apply(DOCUMENT)
+        # The list of zones is fetched every 10 s.
+        wait_until(
+            "answers",
+            lambda: len(addresses(ASKER.ask(server.port, "api.mesh.internal"))) == 4,
+            30,
+        )
+    finally:
+        server.stop()
+        meshd.stop()
 
 
 def test_meshd_away_is_servfail_and_never_nxdomain(folder: Path) -> None:
