@@ -44,10 +44,10 @@ _NO_VOICES: Mapping[Reporter, Voice] = {}
 
 
 class Paced(NamedTuple):
-    """When a reporter was heard last, and the pace that it was told then."""
+    """From when a reporter is in time again, and the gap between its batches."""
 
-    at: float
-    every_s: float
+    due: float
+    gap_s: float
 
 
 @dataclass(slots=True)
@@ -105,10 +105,16 @@ class Reports:
         return self._size
 
     def is_early(self, who: Reporter, every_s: float, now: float) -> bool:
-        """Note that a reporter sent a batch; True if it came in half of the time or less."""
+        """Note that a reporter sent a batch; True if they come in less than half of the time.
+
+        One more than that may come: the last batch of a program that ends.
+        """
         before = self._paced.pop(who, None)
-        early = before is not None and now - before.at < before.every_s / 2
-        self._paced[who] = before if early and before else Paced(now, every_s)
+        early = before is not None and now < before.due - before.gap_s
+        if before is None or not early:
+            gap_s = every_s / 2
+            before = Paced(max(now, before.due if before else now) + gap_s, gap_s)
+        self._paced[who] = before
         if len(self._paced) > MOST_REPORTERS:
             del self._paced[next(iter(self._paced))]
         return early
@@ -262,7 +268,7 @@ class Reports:
         for name, signal in snapshot.signals.items():
             if signal.success != 1 and name in instances:
                 self._turns.setdefault(instances[name].service)
-        for who in [who for who, paced in self._paced.items() if now - paced.at > FORGOTTEN_S]:
+        for who in [who for who, paced in self._paced.items() if now - paced.due > FORGOTTEN_S]:
             del self._paced[who]
 
 
