@@ -154,24 +154,16 @@ class Observed:
             # Nobody is sent there before a probe has passed; the first one comes at once.
             self.probed[name] = Probed(Verdict.RECOVERING)
             self.pending[name] = Signal(verdict=Verdict.RECOVERING)
-        else:
+        elif _has_peers(snapshot, change.record):
             self.ready_since[name] = now
-            self.pending[name] = Signal(share=self._first_share(snapshot, named))
+            self.pending[name] = Signal(share=START_SHARE)
 
     def _newcomer(self, snapshot: Snapshot, name: str, now: float) -> None:
         """A known instance is ready again: it starts slowly."""
         instance = snapshot.topology.instances.get(name)
-        if instance is not None:
+        if instance is not None and _has_peers(snapshot, instance):
             self.ready_since[name] = now
-            share = self._first_share(snapshot, instance.service)
-            self._note(snapshot, name, replace(self.signal(snapshot, name), share=share))
-
-    def _first_share(self, snapshot: Snapshot, service: str) -> float:
-        """The share of a newcomer; all of it where nobody else is ready."""
-        view = snapshot.views.get(service)
-        if view is None or not view.service.slow_start_s:
-            return 1.0
-        return START_SHARE if any(member.verdict.is_ready for member in view.members) else 1.0
+            self._note(snapshot, name, replace(self.signal(snapshot, name), share=START_SHARE))
 
     def tick(self, snapshot: Snapshot, now: float) -> None:
         """What the passing of time does: loads fade, shares are learnt, removals let through."""
@@ -305,6 +297,18 @@ class Observed:
                 self._note(snapshot, name, replace(signal, held=held))
             if name not in after:
                 self._wait_until.pop(name, None)
+
+
+def _has_peers(snapshot: Snapshot, newcomer: Instance) -> bool:
+    """True if there are others to whom a newcomer's clients go while it starts slowly."""
+    view = snapshot.views.get(newcomer.service)
+    if view is None or not view.service.slow_start_s:
+        return False
+    return any(
+        member.verdict.is_ready and member.instance.pop == newcomer.pop
+        for member in view.members
+        if member.instance.name != newcomer.name
+    )
 
 
 def _influence(age_s: float) -> float:

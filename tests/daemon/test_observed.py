@@ -155,6 +155,19 @@ def test_newcomers_start_slowly_and_get_all() -> None:
     assert {world.signal(name).share for name in FOUR} == {1.0}
 
 
+@pytest.mark.parametrize("there", [(), ("us-1", "us-2")])
+def test_who_has_no_peers_in_its_pop_starts_at_once(there: tuple[str, ...]) -> None:
+    """Its clients could go nowhere else, and a whole fleet that starts changes nothing for it."""
+    world = World(there, slow_s=20)
+    world.commits(
+        *(Change.put(each) for name in FOUR for each in (world.instance(name), Presence(name)))
+    )
+    assert not world.observed.ready_since
+    assert not world.snapshot.signals
+    world.commits(Change.put(world.instance("eu-9")), Change.put(Presence("eu-9")))
+    assert world.observed.ready_since.keys() == {"eu-9"}
+
+
 def test_one_that_is_up_again_starts_slowly() -> None:
     world = World(FOUR, CHECK, slow_s=20)
     world.probed("eu-0", False, False)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 # Program to look for -> Debian packages that bring it.
 FOR_DEMO = {
-    "pdns_server": ("pdns-server", "pdns-backend-remote"),
+    # The bind backend serves the benchmarks: LUA records come from a zone file.
+    "pdns_server": ("pdns-server", "pdns-backend-remote", "pdns-backend-bind"),
     "dig": ("bind9-dnsutils",),
 }
 FOR_TESTS = {
