@@ -1,6 +1,6 @@
 """meshctl resolve and explain: what a client is answered, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -91,6 +91,34 @@ def explain(server: Server, name: str, client: str, as_json: bool) -> None:
              "not in the order because"],
             [_row(line) for line in found.instances],
         )  # fmt: skip
+    seen = list(client_rows(found))
+    if seen:
+        console().print()
+        columns = [
+            "clients of",
+            "instance",
+            ">success",
+            ">unreached",
+            ">p50",
+            ">p99",
+            ">voices",
+        ]
+        print_table(columns, seen)
+
+
+def client_rows(found: pb.ExplainResponse) -> Iterator[Sequence[object]]:
+    """What the clients of each Pop reported of each instance."""
+    for line in found.instances:
+        for pop in line.clients.pops:
+            yield (
+                pop.pop or "no range",
+                line.instance,
+                f"{pop.success:.0%}",
+                f"{pop.connect_errors:.0%}",
+                f"{pop.p50_ms:.0f} ms" if pop.HasField("p50_ms") else "-",
+                f"{pop.p99_ms:.0f} ms" if pop.HasField("p99_ms") else "-",
+                pop.reporters,
+            )
 
 
 def _decisions(found: pb.ExplainResponse) -> Sequence[tuple[str, str]]:

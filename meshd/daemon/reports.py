@@ -7,6 +7,7 @@ direction. Time comes as an argument, monotonic seconds. Changed signals go thro
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from meshd.core.ejection import Ejection, ejections
@@ -43,6 +44,13 @@ _LATENCY_S, _LATENCY_CALLS = 15.0, 100.0
 _NO_VOICES: Mapping[Reporter, Voice] = {}
 
 
+class Seen(NamedTuple):
+    """What the clients of one Pop saw of an instance."""
+
+    folded: Folded
+    latency: Histogram
+
+
 class Paced(NamedTuple):
     """From when a reporter is in time again, and the gap between its batches."""
 
@@ -64,6 +72,12 @@ class _Latency:
         for bucket, count in latency.items():
             self.recent[bucket] = self.recent.get(bucket, 0.0) + scale * count
 
+    def lately(self, now: float) -> Histogram:
+        """What is not too old."""
+        if now - self.since >= 2 * _LATENCY_S:
+            return {}
+        return merged(self.recent, self.before)
+
     def turn(self, now: float) -> None:
         """Let go of what is too old."""
         passed = int((now - self.since) / _LATENCY_S)
@@ -80,7 +94,8 @@ class Reports:
         # Instance -> reporter -> what it saw, whoever was silent for longest first.
         self._voices: dict[str, dict[Reporter, Voice]] = {}
         self._size = 0
-        self._latency: dict[str, _Latency] = {}
+        # Instance -> Pop of the clients ("": of none) -> how long their calls took.
+        self._latency: dict[str, dict[str, _Latency]] = {}
         self._ejections: dict[str, dict[str, Ejection]] = {}
         # Services that something is known of, in the order of their turns.
         self._turns: dict[str, None] = {}
@@ -134,7 +149,9 @@ class Reports:
         self._voices[name] = voices
         self.calls += outcome.attempts
         if outcome.latency:
-            self._latency.setdefault(name, _Latency(now)).add(outcome.latency, now)
+            of_name = self._latency.setdefault(name, {})
+            pop = _pop_of(snapshot, who.host)
+            of_name.setdefault(pop, _Latency(now)).add(outcome.latency, now)
         self._turns.setdefault(snapshot.topology.instances[name].service)
         return True
 
@@ -150,10 +167,22 @@ class Reports:
 
     def latency(self, name: str, now: float) -> Histogram:
         """The latencies of an instance in the last half minute or less."""
-        found = self._latency.get(name)
-        if found is None or now - found.since >= 2 * _LATENCY_S:
-            return {}
-        return merged(found.recent, found.before)
+        of_name = self._latency.get(name, {})
+        return merged(*(each.lately(now) for each in of_name.values()))
+
+    def by_pop(self, snapshot: Snapshot, name: str, now: float) -> Mapping[str, Seen]:
+        """What the clients of each Pop saw of an instance; under "" those whom no Range holds.
+
+        For people: where only one Pop's clients fail, the fault is likely to lie on their way.
+        """
+        of_name = self._latency.get(name, {})
+        voices: dict[str, dict[Reporter, Voice]] = {}
+        for who, voice in self._voices.get(name, _NO_VOICES).items():
+            voices.setdefault(_pop_of(snapshot, who.host), {})[who] = voice
+        return {
+            pop: Seen(fold(each, now), of_name[pop].lately(now) if pop in of_name else {})
+            for pop, each in sorted(voices.items())
+        }
 
     def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
         """Committed changes are about to be swapped in: a new process is not the one before it.
@@ -270,6 +299,15 @@ class Reports:
                 self._turns.setdefault(instances[name].service)
         for who in [who for who, paced in self._paced.items() if now - paced.due > FORGOTTEN_S]:
             del self._paced[who]
+
+
+def _pop_of(snapshot: Snapshot, host: str) -> str:
+    """The Pop of a reporter's host, by the Ranges; empty if none holds it."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return snapshot.topology.ranges.family(address.version).policy(int(address)).pop or ""
 
 
 def _ejected(snapshot: Snapshot, view: ServiceView) -> set[str]:

@@ -73,20 +73,38 @@ class TopInstance(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., held: _Optional[bool] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[int] = ..., reason: _Optional[str] = ..., success: _Optional[float] = ..., clients: _Optional[_Union[ClientsSeen, _Mapping]] = ...) -> None: ...
 
 class ClientsSeen(_message.Message):
-    __slots__ = ("success", "reporters", "connect_errors", "p50_ms", "p99_ms", "disagreement")
+    __slots__ = ("success", "reporters", "connect_errors", "p50_ms", "p99_ms", "disagreement", "pops")
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     REPORTERS_FIELD_NUMBER: _ClassVar[int]
     CONNECT_ERRORS_FIELD_NUMBER: _ClassVar[int]
     P50_MS_FIELD_NUMBER: _ClassVar[int]
     P99_MS_FIELD_NUMBER: _ClassVar[int]
     DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    POPS_FIELD_NUMBER: _ClassVar[int]
     success: float
     reporters: int
     connect_errors: float
     p50_ms: float
     p99_ms: float
     disagreement: str
-    def __init__(self, success: _Optional[float] = ..., reporters: _Optional[int] = ..., connect_errors: _Optional[float] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., disagreement: _Optional[str] = ...) -> None: ...
+    pops: _containers.RepeatedCompositeFieldContainer[ClientPop]
+    def __init__(self, success: _Optional[float] = ..., reporters: _Optional[int] = ..., connect_errors: _Optional[float] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., disagreement: _Optional[str] = ..., pops: _Optional[_Iterable[_Union[ClientPop, _Mapping]]] = ...) -> None: ...
+
+class ClientPop(_message.Message):
+    __slots__ = ("pop", "success", "reporters", "connect_errors", "p50_ms", "p99_ms")
+    POP_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    REPORTERS_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    P50_MS_FIELD_NUMBER: _ClassVar[int]
+    P99_MS_FIELD_NUMBER: _ClassVar[int]
+    pop: str
+    success: float
+    reporters: int
+    connect_errors: float
+    p50_ms: float
+    p99_ms: float
+    def __init__(self, pop: _Optional[str] = ..., success: _Optional[float] = ..., reporters: _Optional[int] = ..., connect_errors: _Optional[float] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ...) -> None: ...
 
 class TopPop(_message.Message):
     __slots__ = ("pop", "ttl_min_s", "ttl_max_s")

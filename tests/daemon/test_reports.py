@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from meshd.core.hashing import BUCKETS
 from meshd.core.histogram import quantile_us
-from meshd.core.model import Force, Instance, NameServer, Override, Pop, Port, Record, Service, Zone
+from meshd.core.model import (
+    Force,
+    Instance,
+    NameServer,
+    Override,
+    Pop,
+    Port,
+    Prefix,
+    Range,
+    Record,
+    Service,
+    Zone,
+)
 from meshd.core.outcomes import Outcome, Reporter
 from meshd.core.ranges import Policy
 from meshd.core.resolve import Choice, Spot, choose
@@ -296,6 +308,26 @@ def test_voices_are_bounded_and_who_speaks_keeps_its_place(
     assert all(world.say(f"honest{n}", "i0", 20, 0) for n in range(8))
     assert world.say("late", "i0", 20, 0)
     assert world.reports.voices == 25
+
+
+def test_what_the_clients_of_each_pop_saw() -> None:
+    """One Pop's clients fail on their way; those of the other, and those of none, do not."""
+    world = World()
+    ranges = [Range(Prefix.parse("10.1.0.0/16"), "eu"), Range(Prefix.parse("2001:db8::/32"), "us")]
+    world.swap(Change.put(Pop("us")), *map(Change.put, ranges))
+    slow, quick = Outcome(20, failures=10, latency={60: 10}), Outcome(20, latency={40: 20})
+    for host, outcome in (
+        ("10.1.0.9", slow), ("10.1.0.10", slow), ("2001:db8::", quick), ("unix:", quick)
+    ):  # fmt: skip
+        world.reports.note(world.snapshot, Reporter(host, "r"), "i0", outcome, world.now)
+    found = world.reports.by_pop(world.snapshot, "i0", world.now)
+    assert {pop: seen.folded.voices for pop, seen in found.items()} == {"": 1, "eu": 2, "us": 1}
+    assert found["eu"].folded.rate < 0.6
+    assert found["us"].folded.rate == found[""].folded.rate == 1
+    assert found["eu"].latency == {60: 20}
+    assert found["us"].latency == {40: 20}
+    assert sum(world.reports.latency("i0", world.now).values()) == 60
+    assert world.reports.by_pop(world.snapshot, "i1", world.now) == {}
 
 
 def test_reporters_are_paced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

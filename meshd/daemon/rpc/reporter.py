@@ -5,7 +5,7 @@ Whoever sends more than it was asked for is left out and made to wait, so that o
 
 import asyncio
 import time
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import unquote
 
@@ -117,10 +117,10 @@ async def _read(context: Any) -> Any:
 def _host_of(peer: str) -> str:
     """The host in a peer as gRPC names it: `ipv4:10.1.0.9:4711`, `ipv6:%5B::1%5D:4711`, `unix:`.
 
-    Of IPv6 it is the /64: its addresses are free to whoever is in it (RFC 7421).
+    Of IPv6 it is the first of the /64: its addresses are free to whoever is in it (RFC 7421).
     """
     if not peer.startswith("ip"):
         return peer
     host = unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]").partition("%")[0]
     address = ip_address(host)
-    return str(address if address.version == 4 else int(address) >> 64)
+    return str(address if address.version == 4 else IPv6Address(int(address) >> 64 << 64))

@@ -94,7 +94,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             shown.ttl_s = longest_s(view, line.member, families)
             clues = clues_of(self._observed, self._reports, instance.name, now)
             shown.reason = reason(snapshot, instance, clues, now)
-            clients = clients_of(self._reports, clues, instance.name, now)
+            clients = clients_of(snapshot, self._reports, clues, instance.name, now)
             if clients is not None:
                 shown.clients.CopyFrom(clients)
             made.instances.append(shown)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from meshd.core.errors import NotFound
 from meshd.core.histogram import quantile_us
@@ -13,7 +14,7 @@ from meshd.core.reasons import Clues, reason
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.spread import Spread, spread
 from meshd.daemon.observed import Observed, Told
-from meshd.daemon.reports import Reports
+from meshd.daemon.reports import Reports, Seen
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 
@@ -30,7 +31,9 @@ def clues_of(observed: Observed, reports: Reports, name: str, now: float) -> Clu
     return Clues(probed, is_lame_duck, ready_for_s, observed.seen(name), clients)
 
 
-def clients_of(reports: Reports, clues: Clues, name: str, now: float) -> pb.ClientsSeen | None:
+def clients_of(
+    snapshot: Snapshot, reports: Reports, clues: Clues, name: str, now: float
+) -> pb.ClientsSeen | None:
     """What clients reported of an instance lately; None if nobody did."""
     if clues.clients is None:
         return None
@@ -43,6 +46,19 @@ def clients_of(reports: Reports, clues: Clues, name: str, now: float) -> pb.Clie
         p50_ms=None if p50_us is None else p50_us / 1000,
         p99_ms=None if p99_us is None else p99_us / 1000,
         disagreement=disagreement(clues.probed, clues.clients),
+        pops=[_client_pop(pop, seen) for pop, seen in reports.by_pop(snapshot, name, now).items()],
+    )
+
+
+def _client_pop(pop: str, seen: Seen) -> pb.ClientPop:
+    p50_us, p99_us = (quantile_us(seen.latency, share) for share in (0.5, 0.99))
+    return pb.ClientPop(
+        pop=pop,
+        success=seen.folded.rate,
+        reporters=seen.folded.voices,
+        connect_errors=seen.folded.unreached,
+        p50_ms=None if p50_us is None else p50_us / 1000,
+        p99_ms=None if p99_us is None else p99_us / 1000,
     )
 
 
@@ -76,7 +92,8 @@ class Top:
         told = {m.instance.name: self._observed.told.get(m.instance.name) for m in shown}
         known = {name: each for name, each in told.items() if each is not None}
         clues = {name: clues_of(self._observed, self._reports, name, now) for name in told}
-        clients = {name: clients_of(self._reports, each, name, now) for name, each in clues.items()}
+        seen_by = partial(clients_of, snapshot, self._reports)
+        clients = {name: seen_by(each, name, now) for name, each in clues.items()}
         moment = _Moment(snapshot, known, clues, clients, now)
         made = await asyncio.to_thread(self._make, moment, shown)
         made.note = note

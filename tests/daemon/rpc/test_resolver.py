@@ -19,7 +19,7 @@ from meshd.daemon.rpc.top import MOST_INSTANCES, Top
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 from tests import samples
-from tests.daemon.rpc.core import Core, code_of, core, until
+from tests.daemon.rpc.core import DOCUMENT, Core, code_of, core, until
 
 
 async def safe(made: Core, name: str) -> dict[str, Any]:
@@ -87,15 +87,17 @@ async def test_that_probes_and_clients_disagree_is_told(tmp_path: Path) -> None:
         made.pump.observed.probed["api-eu-1"] = Probed()
         for who in ("a", "b", "c"):
             outcome = Outcome(20, connect_errors=15, latency={39: 5})
-            made.pump.reports.note(
-                made.state.snapshot, Reporter("h", who), "api-eu-1", outcome, time.monotonic()
-            )
+            snapshot, reporter = made.state.snapshot, Reporter("10.1.0.9", who)
+            made.pump.reports.note(snapshot, reporter, "api-eu-1", outcome, time.monotonic())
         await until("it is known", lambda: "api-eu-1" in made.pump.reports.folded)
         (line,) = [each for name, each in lines(await top(made)).items() if name == "api-eu-1"]
         assert line.clients.disagreement == "probes pass, clients fail"
         assert "they disagree: probes pass, clients fail" in line.reason
         assert line.clients.connect_errors == pytest.approx(0.75)
         assert line.clients.p99_ms == pytest.approx(0.94, abs=0.1)
+        ((pop, seen),) = [(each.pop, each) for each in line.clients.pops]
+        assert (pop, seen.reporters) == ("eu", 3)
+        assert seen.p99_ms == line.clients.p99_ms
 
 
 async def test_top_goes_on_and_sees_changes(tmp_path: Path) -> None:
@@ -149,6 +151,8 @@ async def test_explain_says_why_and_what_each_allows(tmp_path: Path) -> None:
     async with core(tmp_path) as made:
         made.pump.beat("api-eu-1", Told(), 0.9)
         made.pump.probe("api-us-1", False, Check("tcp", fall=1))
+        late = "  api-us-3: {service: api, version: 1.2.0, pop: us, address: 10.2.0.3}\n"
+        await made.apply(DOCUMENT + late)
         await until("both are swapped in", lambda: len(made.state.snapshot.signals) >= 2)
         request = pb.ExplainRequest(name="api.mesh.internal", client="10.1.0.7")
         reply = await made.resolver.Explain(request, timeout=5)
@@ -157,4 +161,5 @@ async def test_explain_says_why_and_what_each_allows(tmp_path: Path) -> None:
         assert (reply.ttl_load_s, reply.HasField("ttl_verdict_s")) == (reply.ttl_s, False)
         assert found["api-us-1"].ttl_s == 0
         assert "1 probe failed" in found["api-us-1"].reason
-        assert "slow start" in found["api-us-2"].reason
+        assert "slow start" in found["api-us-3"].reason
+        assert found["api-us-2"].reason == ""
