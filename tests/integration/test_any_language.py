@@ -34,6 +34,11 @@ RUNS = {
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
+def _answer() -> list[str]:
+    """The addresses that this machine is answered."""
+    return addresses(dns.query.udp(dns.message.make_query(NAME, "A"), SERVER, timeout=5))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
     """The port of three instances, and the name of one that answers second to a dead one."""
@@ -51,8 +56,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]
     try:
         meshd.start_ready()
         meshd.apply(_document(port))
-        reply = dns.query.udp(dns.message.make_query(NAME, "A"), SERVER, timeout=5)
-        first = addresses(reply)[0]
+        # The answerer learns of the document a moment after the core.
+        wait_until("it answers", lambda: bool(_answer()))
+        first = _answer()[0]
         dead = next(name for name, host in HOSTS.items() if host == first)
         for name, server in servers.items():
             if name != dead:
