@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.processes import Meshd
+from tests.servers.processes import Meshd, wait_until
+from tests.servers.queries import Asker, addresses
 
 INSTANCES = "\n".join(
     f"  api-{pop}-{number}: {{service: api, version: {version}, pop: {pop}, "
@@ -79,6 +80,13 @@ instances:
 """
 
 
+def _is_answered(meshd: Meshd) -> bool:
+    """True if answers hold, whichever of the answerers gives them."""
+    asker = Asker("127.0.1.9")
+    replies = [asker.ask(meshd.dns_port, "api.mesh.internal") for _ in range(10)]
+    return all(len(addresses(reply)) == 4 for reply in replies)
+
+
 @contextmanager
 def running(folder: Path, answerers: int = 2, *more: str) -> Iterator[Meshd]:
     """meshd with this topology, ended with the block."""
@@ -86,6 +94,7 @@ def running(folder: Path, answerers: int = 2, *more: str) -> Iterator[Meshd]:
     try:
         made.start_ready()
         made.apply(DOCUMENT)
+        wait_until("all answerers have it", lambda: _is_answered(made))
         yield made
     finally:
         made.stop()
