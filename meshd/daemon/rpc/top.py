@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from meshd.core.errors import NotFound
-from meshd.core.histogram import quantile_us
+from meshd.core.histogram import Histogram, quantile_us
 from meshd.core.outcomes import disagreement
 from meshd.core.ranking import Member
 from meshd.core.reasons import Clues, reason
@@ -38,27 +38,30 @@ def clients_of(
     if clues.clients is None:
         return None
     latency = reports.latency(name, now)
-    p50_us, p99_us = (quantile_us(latency, share) for share in (0.5, 0.99))
     return pb.ClientsSeen(
         success=clues.clients.rate,
         reporters=clues.clients.voices,
         connect_errors=clues.clients.unreached,
-        p50_ms=None if p50_us is None else p50_us / 1000,
-        p99_ms=None if p99_us is None else p99_us / 1000,
+        p50_ms=_quantile_ms(latency, 0.5),
+        p99_ms=_quantile_ms(latency, 0.99),
         disagreement=disagreement(clues.probed, clues.clients),
         pops=[_client_pop(pop, seen) for pop, seen in reports.by_pop(snapshot, name, now).items()],
     )
 
 
+def _quantile_ms(latency: Histogram, share: float) -> float | None:
+    found_us = quantile_us(latency, share)
+    return None if found_us is None else found_us / 1000
+
+
 def _client_pop(pop: str, seen: Seen) -> pb.ClientPop:
-    p50_us, p99_us = (quantile_us(seen.latency, share) for share in (0.5, 0.99))
     return pb.ClientPop(
         pop=pop,
         success=seen.folded.rate,
         reporters=seen.folded.voices,
         connect_errors=seen.folded.unreached,
-        p50_ms=None if p50_us is None else p50_us / 1000,
-        p99_ms=None if p99_us is None else p99_us / 1000,
+        p50_ms=_quantile_ms(seen.latency, 0.5),
+        p99_ms=_quantile_ms(seen.latency, 0.99),
     )
 
 
