@@ -38,7 +38,7 @@ def meshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshd]:
             probe.bind((SERVER, 53))
         except OSError as error:
             pytest.skip(f"{SERVER} port 53: {error.strerror}")
-    with running(tmp_path_factory.mktemp("stubs"), 1, "--dns", f"{SERVER}:53") as made:
+    with running(tmp_path_factory.mktemp("stubs"), 1, dns=(SERVER, 53)) as made:
         yield made
 
 

@@ -83,14 +83,18 @@ instances:
 def _is_answered(meshd: Meshd) -> bool:
     """True if answers hold, whichever of the answerers gives them."""
     asker = Asker("127.0.1.9")
-    replies = [asker.ask(meshd.dns_port, "api.mesh.internal") for _ in range(10)]
+    replies = [
+        asker.ask(meshd.dns_port, "api.mesh.internal", server=meshd.dns_host) for _ in range(10)
+    ]
     return all(len(addresses(reply)) == 4 for reply in replies)
 
 
 @contextmanager
-def running(folder: Path, answerers: int = 2, *more: str) -> Iterator[Meshd]:
+def running(
+    folder: Path, answerers: int = 2, *more: str, dns: tuple[str, int] | None = None
+) -> Iterator[Meshd]:
     """meshd with this topology, ended with the block."""
-    made = Meshd(folder, answerers, *more)
+    made = Meshd(folder, answerers, *more, dns=dns)
     try:
         made.start_ready()
         made.apply(DOCUMENT)

@@ -125,15 +125,17 @@ class Server:
 class Meshd(Server):
     """`meshd serve` with the embedded store, on free ports."""
 
-    def __init__(self, folder: Path, answerers: int = 1, *more: str) -> None:
+    def __init__(
+        self, folder: Path, answerers: int = 1, *more: str, dns: tuple[str, int] | None = None
+    ) -> None:
         self.data = folder / "data"
         self.bridge = self.data / "bridge.sock"
         self.table = self.data / "answers"
         self.grpc = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
-        self.dns_port = free_port()
+        self.dns_host, self.dns_port = dns or ("127.0.0.1", free_port())
         addresses = ["--grpc", self.grpc, "--http", self.http]
-        dns = ["--dns", f"127.0.0.1:{self.dns_port}", "--answerers", str(answerers)]
+        listen = ["--dns", f"{self.dns_host}:{self.dns_port}", "--answerers", str(answerers)]
         serve: list[str | Path] = [
             sys.executable,
             "-m",
@@ -142,7 +144,7 @@ class Meshd(Server):
             "--data",
             self.data,
         ]
-        super().__init__("meshd", [*serve, *addresses, *dns, *more], folder)
+        super().__init__("meshd", [*serve, *addresses, *listen, *more], folder)
         self._answerers = answerers
 
     def is_ready(self) -> bool:

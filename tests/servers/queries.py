@@ -26,12 +26,19 @@ class Asker:
         return dns.message.make_query(name, kind, use_edns=use, payload=1232, options=options)
 
     def ask(
-        self, port: int, name: str, kind: str = "A", *, tcp: bool = False, timeout_s: float = 3.0
+        self,
+        port: int,
+        name: str,
+        kind: str = "A",
+        *,
+        tcp: bool = False,
+        timeout_s: float = 3.0,
+        server: str = "127.0.0.1",
     ) -> dns.message.Message:
-        """Ask 127.0.0.1; dns.exception.Timeout if nobody answers."""
+        """Ask a server; dns.exception.Timeout if nobody answers."""
         exchange = dns.query.tcp if tcp else dns.query.udp
         return exchange(
-            self.query(name, kind), "127.0.0.1", port=port, source=self.source, timeout=timeout_s
+            self.query(name, kind), server, port=port, source=self.source, timeout=timeout_s
         )
 
 
