@@ -18,6 +18,20 @@ class ProbeSettings(BaseModel):
     ports: tuple[int, ...] = ()
 
 
+class EtcdSettings(BaseModel):
+    """Where etcd is, and how to log in; files hold PEM, or a password."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoints: tuple[str, ...] = ("127.0.0.1:2379",)
+    prefix: str = "/meshd/"
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+
+
 class CoreSettings(BaseModel):
     """Settings of one core."""
 
@@ -25,8 +39,11 @@ class CoreSettings(BaseModel):
 
     node: str
     data: Path
-    store: Literal["embedded"] = "embedded"
+    store: Literal["embedded", "etcd"] = "embedded"
+    etcd: EtcdSettings = EtcdSettings()
     grpc: str
+    # Where other cores reach this one's gRPC; None: there.
+    advertise: str | None = None
     http: str
     forget_after_s: float = 600.0
     probes: ProbeSettings = ProbeSettings()
