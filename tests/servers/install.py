@@ -26,6 +26,8 @@ FOR_TESTS = {
     "kresd": ("knot-resolver",),
     "dnsmasq": ("dnsmasq-base",),
     "node": ("nodejs",),
+    "etcd": ("etcd-server",),
+    "etcdctl": ("etcd-client",),
 }
 FOR_BENCH = {
     **FOR_TESTS,
