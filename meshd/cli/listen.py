@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meshd.answerer.table import SIZE as TABLE_SIZE
-from meshd.cli.config import split_address
+from meshd.cli.addresses import split_address
 from meshd.core.errors import Unavailable
 
 # Room for a burst while Python is busy elsewhere; the kernel may grant less.

@@ -21,6 +21,7 @@ _REFUSED = 1
 _USAGE = 2
 
 Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 
 @click.group()
@@ -36,34 +37,54 @@ def main() -> None:
     )
 
 
-def _shared(command: Command) -> Command:
-    for option in reversed(
-        [
-            click.option(
-                "--config",
-                type=click.Path(dir_okay=False, path_type=Path),
-                help="TOML file; keys are the names of these flags.",
-            ),
-            click.option("--data", type=click.Path(file_okay=False), help="Data directory."),
-            click.option("--dns", help="DNS listener, HOST:PORT[,HOST:PORT]  [127.0.0.1:5300]"),
-            click.option("--bridge", type=click.Path(), help="Socket for PowerDNS and Unbound."),
-            click.option("--bridge-group", help="Group that may use bridge and table: `pdns`."),
-            click.option("--table", type=click.Path(), help="Table of answers for dnsdist."),
-            click.option("--purge", help="Run where names change: 'pdns_control purge {name}$'"),
-            click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
-            click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
-            click.option("--proxy-from", help="Networks that may send PROXY v2  [the same]"),
-            click.option("--node", help="Name of this node  [host name]"),
-        ]
-    ):
-        command = option(command)
-    return command
+def _with(*options: Decorator) -> Decorator:
+    """A decorator that adds options, in the order that they are listed in."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_shared = _with(
+    click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="TOML file; keys are the names of these flags.",
+    ),
+    click.option("--data", type=click.Path(file_okay=False), help="Data directory."),
+    click.option("--dns", help="DNS listener, HOST:PORT[,HOST:PORT]  [127.0.0.1:5300]"),
+    click.option("--bridge", type=click.Path(), help="Socket for PowerDNS and Unbound."),
+    click.option("--bridge-group", help="Group that may use bridge and table: `pdns`."),
+    click.option("--table", type=click.Path(), help="Table of answers for dnsdist."),
+    click.option("--purge", help="Run where names change: 'pdns_control purge {name}$'"),
+    click.option("--answerers", type=int, help="Processes that answer  [one a CPU]"),
+    click.option("--ecs-from", help="Networks trusted with ECS  [127.0.0.0/8,::1/128]"),
+    click.option("--proxy-from", help="Networks that may send PROXY v2  [the same]"),
+    click.option("--node", help="Name of this node  [host name]"),
+)
+
+_path = click.Path(dir_okay=False, path_type=Path)
+_stored = _with(
+    click.option("--store", type=click.Choice(["embedded", "etcd"]), help="[embedded: a file]"),
+    click.option("--etcd", help="[https://]HOST:PORT[,HOST:PORT]  [127.0.0.1:2379]"),
+    click.option("--etcd-prefix", help="What its keys begin with  [/meshd/]"),
+    click.option("--etcd-ca", type=_path, help="CA of etcd's certificate, PEM  [the system's]"),
+    click.option("--etcd-cert", type=_path, help="Certificate to show to etcd, PEM."),
+    click.option("--etcd-key", type=_path, help="Its key, PEM; for nobody else to read."),
+    click.option("--etcd-user", help="User of etcd, where it wants a password."),
+    click.option("--etcd-password-file", type=_path, help="File that holds the password."),
+)
 
 
 @main.command()
 @_shared
-@click.option("--store", type=click.Choice(["embedded"]), help="Where the topology is kept.")
+@_stored
 @click.option("--grpc", help="gRPC API, HOST:PORT  [127.0.0.1:7700]")
+@click.option("--advertise", help="Where other cores reach it, HOST:PORT  [as --grpc]")
+@click.option("--core", help="Other cores, for its answerers to turn to: HOST:PORT[,HOST:PORT]")
 @click.option("--http", help="Health and metrics, HOST:PORT  [127.0.0.1:7780]")
 @click.option("--insecure", is_flag=True, default=None, help="Allow gRPC beyond loopback.")
 @click.option("--probe-in-flight", type=int, help="Probes at once, at most  [256]")
@@ -77,23 +98,35 @@ def serve(config: Path | None, **flags: Any) -> None:
     """Run a core and its answerers on this machine.
 
     Example: meshd serve --data /var/lib/meshd --bridge /run/meshd/bridge.sock
+
+    One of several: meshd serve --store etcd --etcd e1:2379,e2:2379,e3:2379 --grpc 10.0.0.5:7700
+    --insecure --core 10.0.0.6:7700,10.0.0.7:7700
     """
     settings = _read(config, flags)
-    core = CoreSettings(
-        node=settings.node,
-        data=settings.data.absolute(),
-        store=settings.store,
-        grpc=settings.grpc,
-        http=settings.http,
+    if settings.core and settings.store == "embedded":
+        _fail("core: other cores have another store; --store etcd is one that cores share", _USAGE)
+    role = Role("core", "meshd.daemon", core_settings(settings).model_dump_json(), must_start=True)
+    own = f"unix:{settings.data.absolute() / 'core.sock'}"
+    _run(settings, (own, *settings.core), [role])
+
+
+def core_settings(config: Config) -> CoreSettings:
+    """What the core of `meshd serve` is told."""
+    return CoreSettings(
+        node=config.node,
+        data=config.data.absolute(),
+        store=config.store,
+        etcd=config.etcd_settings,
+        grpc=config.grpc,
+        advertise=config.advertise,
+        http=config.http,
         probes=ProbeSettings(
-            in_flight=settings.probe_in_flight,
-            vantage=settings.vantage,
-            allow=settings.probe_allow,
-            ports=settings.probe_ports,
+            in_flight=config.probe_in_flight,
+            vantage=config.vantage,
+            allow=config.probe_allow,
+            ports=config.probe_ports,
         ),
     )
-    role = Role("core", "meshd.daemon", core.model_dump_json(), must_start=True)
-    _run(settings, (f"unix:{settings.data.absolute() / 'core.sock'}",), [role])
 
 
 @main.command()

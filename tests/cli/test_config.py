@@ -6,6 +6,7 @@ import pytest
 
 from meshd.cli.config import Config, read_config
 from meshd.core.errors import Invalid
+from meshd.daemon.settings import EtcdSettings
 
 
 def test_defaults() -> None:
@@ -83,6 +84,92 @@ def test_insecure_must_be_said(tmp_path: Path) -> None:
     assert read_config(None, {"grpc": "0.0.0.0:7700", "insecure": True}).insecure
     with pytest.raises(Invalid, match="insecure"):
         read_config(None, {"grpc": "[::]:7700"})
+
+
+ETCD = {"store": "etcd", "etcd": "etcd1:2379,10.0.0.2:2379,[::1]:2379"}
+
+
+def test_where_etcd_is(tmp_path: Path) -> None:
+    etcd = read_config(None, {"store": "etcd"}).etcd_settings
+    assert (etcd.endpoints, etcd.prefix) == (("127.0.0.1:2379",), "/meshd/")
+    for name in ("ca", "cert", "key", "password"):
+        (tmp_path / name).write_text("here")
+    file = tmp_path / "meshd.toml"
+    file.write_text(
+        'store = "etcd"\netcd = ["https://e1:2379", "https://e2:2379"]\netcd-prefix = "/m"\n'
+        f'etcd-ca = "{tmp_path}/ca"\netcd-cert = "{tmp_path}/cert"\netcd-key = "{tmp_path}/key"\n'
+        f'etcd-user = "meshd"\netcd-password-file = "{tmp_path}/password"\n'
+    )
+    etcd = read_config(file, {}).etcd_settings
+    assert etcd == EtcdSettings(
+        endpoints=("https://e1:2379", "https://e2:2379"),
+        prefix="/m/",
+        ca=tmp_path / "ca",
+        cert=tmp_path / "cert",
+        key=tmp_path / "key",
+        user="meshd",
+        password_file=tmp_path / "password",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoints"),
+    [
+        ("e1:2379,[::1]:2379", ("e1:2379", "[::1]:2379")),
+        ("http://e1:2379/,e2:2379", ("e1:2379", "e2:2379")),
+        ("https://e1:2379/", ("https://e1:2379",)),
+    ],
+)
+def test_endpoints(given: str, endpoints: tuple[str, ...], tmp_path: Path) -> None:
+    assert read_config(None, {"store": "etcd", "etcd": given}).etcd == endpoints
+    (tmp_path / "ca").write_text("here")
+    flags = {"store": "etcd", "etcd": "e1:2379", "etcd-ca": str(tmp_path / "ca")}
+    assert read_config(None, flags).etcd == ("https://e1:2379",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "keys"),
+    [
+        ({"store": "etcd", "grpc": "0.0.0.0:7700", "insecure": True}, ["advertise"]),
+        ({"store": "etcd", "grpc": "[::]:7700"}, ["insecure", "advertise"]),
+        (ETCD | {"advertise": "0.0.0.0:7700"}, ["advertise"]),
+        (ETCD | {"advertise": "core1"}, ["advertise"]),
+        (ETCD | {"etcd": "https://e1:2379,e2:2379"}, ["etcd"]),
+        (ETCD | {"etcd": "e1,e2:2379"}, ["etcd"]),
+        (ETCD | {"etcd": "http://e1:2379", "etcd-ca": __file__}, ["etcd"]),
+        (ETCD | {"etcd-ca": "/none"}, ["etcd-ca"]),
+        (ETCD | {"etcd-cert": __file__}, ["etcd-key"]),
+        (ETCD | {"etcd-user": "meshd"}, ["etcd-password-file"]),
+        (ETCD | {"etcd-password-file": __file__}, ["etcd-password-file"]),
+        ({"etcd": "e1:2379"}, ["etcd"]),
+        ({"core": "10.0.0.5"}, ["core"]),
+        (
+            {"store": "etcd", "grpc": "0.0.0.0:7700", "etcd": "e1", "etcd-key": __file__},
+            ["insecure", "advertise", "etcd-key", "etcd"],
+        ),
+    ],
+)
+def test_what_does_not_go_together(flags: dict[str, object], keys: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        read_config(None, flags)
+    assert [fault.where for fault in refused.value.faults] == keys
+
+
+def test_a_core_behind_every_address_says_where_it_is() -> None:
+    flags = {"store": "etcd", "grpc": "0.0.0.0:7700", "insecure": True, "advertise": "core1:7700"}
+    assert read_config(None, flags).advertise == "core1:7700"
+    # With a store of its own nobody asks for it.
+    assert read_config(None, {"grpc": "0.0.0.0:7700", "insecure": True}).advertise is None
+
+
+def test_the_core_is_told_of_its_store() -> None:
+    from meshd.cli.meshd import core_settings
+
+    config = read_config(None, ETCD | {"advertise": "core1:7700", "node": "n1", "vantage": 3})
+    told = core_settings(config)
+    assert (told.store, told.etcd.endpoints) == ("etcd", config.etcd)
+    assert (told.advertise, told.node, told.probes.vantage) == ("core1:7700", "n1", 3)
+    assert core_settings(read_config(None, {})).store == "embedded"
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def test_help_and_usage() -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
     assert meshd("answer").returncode == 2
+    done = meshd("serve", "--core", "10.0.0.6:7700")
+    assert (done.returncode, "another store" in done.stderr) == (2, True)
 
 
 def test_start_stop_and_nothing_left(tmp_path: Path) -> None:
