@@ -51,10 +51,12 @@ class GetResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Mapping[str, Signal]] = ..., verdicts: _Optional[_Mapping[str, str]] = ..., expires_in_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
-    __slots__ = ("document",)
+    __slots__ = ("document", "edits")
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     document: str
-    def __init__(self, document: _Optional[str] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[Edit]
+    def __init__(self, document: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
 
 class PlannedEdit(_message.Message):
     __slots__ = ("kind", "name", "action", "before", "after")
@@ -129,16 +131,18 @@ class Edit(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., record: _Optional[_Union[_records_pb2.Record, _Mapping]] = ..., expires_s: _Optional[float] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("edits", "author", "what", "force")
+    __slots__ = ("edits", "author", "what", "force", "revision")
     EDITS_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     edits: _containers.RepeatedCompositeFieldContainer[Edit]
     author: str
     what: str
     force: bool
-    def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., author: _Optional[str] = ..., what: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+    revision: int
+    def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., author: _Optional[str] = ..., what: _Optional[str] = ..., force: _Optional[bool] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class CommitResponse(_message.Message):
     __slots__ = ("revision",)

@@ -77,7 +77,7 @@ class TopologyServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Plan(self, request, context):
-        """What applying a document would write and whom it would move; writes nothing.
+        """What a document, or edits, would write and whom that would move; writes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +93,7 @@ class TopologyServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Commit(self, request, context):
-        """Writes single records.
+        """Writes single records, all in one revision; refused as Apply is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,6 +69,25 @@ async def test_a_plan_does_not_outlive_a_change(tmp_path: Path) -> None:
         assert "plan again" in details
 
 
+async def test_edits_are_planned_as_documents_are(tmp_path: Path) -> None:
+    async with core(tmp_path) as made:
+        await made.apply()
+        gone = topology_pb2.Edit(kind="instances", name="api-eu-2")
+        planned = await made.topology.Plan(topology_pb2.PlanRequest(edits=[gone]))
+        assert [(edit.action, edit.name) for edit in planned.edits] == [("delete", "api-eu-2")]
+        assert {move.service for move in planned.moves} == {"api"}
+        assert made.state.snapshot.topology.revision == planned.revision == 1
+        presence = topology_pb2.Edit(kind="presence", name="api-eu-2")
+        request = topology_pb2.PlanRequest(edits=[presence])
+        assert (await code_of(made.topology.Plan(request)))[0] == "INVALID_ARGUMENT"
+        await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
+        late = topology_pb2.CommitRequest(edits=[gone], revision=planned.revision)
+        code, details = await code_of(made.topology.Commit(late))
+        assert (code, "plan again" in details) == ("ABORTED", True)
+        late.revision = 2
+        assert (await made.topology.Commit(late)).revision == 3
+
+
 async def test_two_commits_from_one_state_do_not_both_pass(tmp_path: Path) -> None:
     """The guard is compared in the store: whoever planned from the older state must look again."""
     async with core(tmp_path) as made:

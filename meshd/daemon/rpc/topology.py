@@ -81,17 +81,17 @@ class Topology(topology_pb2_grpc.TopologyServicer):
     @unary
     async def Plan(self, request: pb.PlanRequest, context: Any) -> pb.PlanResponse:  # noqa: N802
         snapshot = self._state.snapshot
-        plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
+        if request.edits:
+            changes = _changes(request.edits)
+            plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
+        else:
+            plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
         return _plan_message(plan)
 
     @unary
     async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:  # noqa: N802
         guard, snapshot = self._state.guard, self._state.snapshot
-        if request.revision and guard > request.revision:
-            raise Conflict(
-                f"the topology changed (revision {guard}) since this was planned at "
-                f"revision {request.revision}: plan again"
-            )
+        _check_planned(request.revision, guard)
         plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
         revision = plan.revision
         if plan.edits:
@@ -102,11 +102,10 @@ class Topology(topology_pb2_grpc.TopologyServicer):
     @unary
     async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:  # noqa: N802
         guard, snapshot = self._state.guard, self._state.snapshot
-        changes = [change_from_message(edit) for edit in request.edits]
-        if not changes or any(change.kind is Kind.PRESENCE for change in changes):
-            raise Invalid("a commit needs edits, and none of them may be of presence")
+        _check_planned(request.revision, guard)
+        changes = _changes(request.edits)
         lives = _lives(request.edits)
-        plan = planning.plan_edits(snapshot, changes, self._guard)
+        plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
         author = Author(request.author or "unknown", request.what or "commit")
         revision = plan.revision
         if plan.edits:
@@ -232,6 +231,23 @@ def _page(snapshot: Snapshot, records: Sequence[Record]) -> pb.GetResponse:
         verdict = snapshot.verdict(instance)
         page.verdicts[name] = verdict
     return page
+
+
+def _check_planned(revision: int, guard: int) -> None:
+    """Conflict if the topology changed since something was planned; 0: it was not."""
+    if revision and guard > revision:
+        raise Conflict(
+            f"the topology changed (revision {guard}) since this was planned at "
+            f"revision {revision}: plan again"
+        )
+
+
+def _changes(edits: Iterable[pb.Edit]) -> Sequence[Change]:
+    """Edits as changes; Invalid if there are none, or some of what nobody may write."""
+    changes = [change_from_message(edit) for edit in edits]
+    if not changes or any(change.kind is Kind.PRESENCE for change in changes):
+        raise Invalid("a commit needs edits, and none of them may be of presence")
+    return changes
 
 
 def _lives(edits: Iterable[pb.Edit]) -> dict[str, float]:
