@@ -3,6 +3,7 @@
 import click
 
 from meshd import __version__
+from meshd.cli.cluster_commands import accept_store, nodes
 from meshd.cli.connect import Server
 from meshd.cli.doctor.command import doctor
 from meshd.cli.instance_commands import instance
@@ -32,7 +33,11 @@ def main(context: click.Context, server: str, timeout: float) -> None:
     context.obj = Server(server, timeout)
 
 
-for command in (apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance):
+_COMMANDS = (
+    apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance,
+    nodes, accept_store,
+)  # fmt: skip
+for command in _COMMANDS:
     main.add_command(command)
 
 

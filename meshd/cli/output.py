@@ -21,9 +21,11 @@ def console() -> Console:
     return Console(width=_WIDE, highlight=False, no_color=True, force_terminal=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def make_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = ""
+) -> Table:
     """A table; columns whose name begins with '>' are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=caption or None)
     for column in columns:
         table.add_column(
             column.removeprefix(">"),
@@ -32,7 +34,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         )
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console().print(table)
+    return table
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table."""
+    console().print(make_table(columns, rows))
 
 
 def print_json(value: object) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 import grpc
 from rich.live import Live
-from rich.table import Table
 
 from meshd.cli.connect import Server
-from meshd.cli.output import as_dict, console, json_option, print_table
+from meshd.cli.output import as_dict, console, json_option, make_table, print_table
 from meshd.cli.overrides import duration
 from meshd.v1 import resolver_pb2 as pb
 from meshd.v1 import resolver_pb2_grpc
@@ -63,7 +62,7 @@ def _show(replies: Iterator[pb.TopResponse], as_json: bool) -> None:
     elif sys.stdout.isatty():
         with Live(console=console(), auto_refresh=False) as live:
             for reply in replies:
-                live.update(_table(reply), refresh=True)
+                live.update(make_table(_COLUMNS, _rows(reply), reply.note), refresh=True)
     else:
         for reply in replies:
             print_table(_COLUMNS, _rows(reply))
@@ -73,16 +72,6 @@ def _show(replies: Iterator[pb.TopResponse], as_json: bool) -> None:
 def _print_note(reply: pb.TopResponse) -> None:
     if reply.note:
         click.echo(f"note: {reply.note}")
-
-
-def _table(reply: pb.TopResponse) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=reply.note or None)
-    for column in _COLUMNS:
-        right = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if right else "left")
-    for row in _rows(reply):
-        table.add_row(*row)
-    return table
 
 
 def _rows(reply: pb.TopResponse) -> Iterator[Sequence[str]]:
