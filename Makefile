@@ -37,6 +37,7 @@ integration: $(STAMP)
 proto: $(STAMP)
 	$(PYTHON) -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. \
 		protos/meshd/v1/*.proto
+	$(PYTHON) -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. protos/meshd/etcdwire/*.proto
 
 $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) (a minute the first time)"
