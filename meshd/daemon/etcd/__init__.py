@@ -1,0 +1,1 @@
+"""A client of etcd: calls that move on to another endpoint, watches, many leases."""
