@@ -22,6 +22,7 @@ from meshd.daemon.store.file import StoreFile
 from tests.daemon.store.contract import StoreContract
 from tests.daemon.store.crash_writer import WRITES
 from tests.daemon.store.drive import ALICE, Clock, Opens, keys, put, running, take
+from tests.daemon.store.lease_contract import StandstillContract
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 10
@@ -32,7 +33,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "store.db"
 
 
-class TestEmbeddedStore(StoreContract):
+class TestEmbeddedStore(StoreContract, StandstillContract):
     @pytest.fixture
     async def opens(self, path: Path, clock: Clock) -> AsyncIterator[Opens]:
         opened: list[EmbeddedStore] = []

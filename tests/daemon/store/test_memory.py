@@ -10,9 +10,10 @@ from meshd.daemon.store.base import Change
 from meshd.daemon.store.memory import MemoryStore
 from tests.daemon.store.contract import StoreContract
 from tests.daemon.store.drive import Clock, Opens, put, running, take
+from tests.daemon.store.lease_contract import StandstillContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, StandstillContract):
     @pytest.fixture
     async def opens(self, clock: Clock) -> AsyncIterator[Opens]:
         opened: list[MemoryStore] = []
