@@ -58,7 +58,9 @@ class Client:
         self._term = 0
         # Grows when another etcd, or an older state of it, is found behind the endpoints.
         self.incarnation = 0
+        # Calls that were sent again, and watches that went on elsewhere.
         self.retries = 0
+        self.resumes = 0
         self.is_closed = False
 
     def deadline(self) -> float:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _IDLE_S = 2.0
 _PROBE_S = 1.5
 _PAUSE_S = 0.05
+# A stream that lived so long, or brought something, was not for nothing.
+_LIVED_S = 1.0
 _LOGINS = 2
 
 # Looks, within a deadline, if the store is still the one that is watched; Compacted.
@@ -42,31 +44,31 @@ class Watch:
     look: Look
     # Of deletions only, each with the value that went.
     only_deletions: bool = False
-    resumes: int = 0
 
     async def changes(self) -> AsyncGenerator[list[Any], None]:
         """Events in order, those of one revision never apart; Compacted, Unavailable, Denied."""
+        clock = asyncio.get_running_loop().time
         until = self.client.deadline()
         logins = 0
         while True:
             await self.look(until)
             metadata = await self.client.metadata(until)
+            began, after = clock(), self.after
             try:
                 async with contextlib.aclosing(self._stream(metadata)) as stream:
                     async for events in stream:
-                        until, logins = 0.0, 0
-                        if events:
-                            yield events
+                        yield events
             except _Lost as lost:
                 why = str(lost)
             self._check_closed()
+            if self.after > after or clock() > began + _LIVED_S:
+                # It worked until now, so the time begins now.
+                until, logins = self.client.deadline(), 0
             if is_stale_text(why):
                 logins += 1
                 if logins > _LOGINS:
                     raise Denied(f"etcd does not let in: {why}")
                 self.client.forget_login(metadata)
-            # It worked until now, so the time begins now.
-            until = until or self.client.deadline()
             await self._pause(until, why)
 
     def _check_closed(self) -> None:
@@ -74,14 +76,14 @@ class Watch:
             raise Unavailable("the store is closed")
 
     async def _pause(self, until: float, why: str) -> None:
-        self.resumes += 1
+        self.client.resumes += 1
         log.info("watch resumes: after=%d error=%s", self.after, why)
         await asyncio.sleep(_PAUSE_S * random.uniform(0.5, 1))
         if asyncio.get_running_loop().time() > until:
             raise Unavailable(f"etcd cannot be watched: {why}")
 
     async def _stream(self, metadata: Metadata) -> AsyncGenerator[list[Any], None]:
-        """One stream until it is lost; an empty list once it is open."""
+        """One stream until it is lost."""
         clock = asyncio.get_running_loop().time
         endpoint = self.client.endpoints.pick(clock())
         call = endpoint.method("Watch")(metadata=metadata)
@@ -105,8 +107,6 @@ class Watch:
         part: list[Any] = []
         async for reply in replies:
             self._check(reply)
-            if reply.created:
-                yield []
             part.extend(reply.events)
             if reply.fragment:
                 # The last revision in it is not whole yet.

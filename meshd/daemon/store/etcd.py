@@ -58,7 +58,6 @@ class EtcdStore:
     ) -> None:
         """Invalid if the settings, or files that they name, are wrong; etcd is not asked."""
         self.store_id = ""
-        self.watch_resumes = 0
         self._client = Client(access_of(settings))
         self._layout = Layout(settings.prefix.rstrip("/") + "/")
         self._wall = wall
@@ -84,6 +83,11 @@ class EtcdStore:
     def retries(self) -> int:
         """Calls that were sent once more."""
         return self._client.retries
+
+    @property
+    def watch_resumes(self) -> int:
+        """Watches that went on after their stream was lost."""
+        return self._client.resumes
 
     @property
     def ignored(self) -> int:
@@ -133,8 +137,6 @@ class EtcdStore:
 
         watch = Watch(self._client, self._layout.watched, after, look)
         async for events in watch.changes():
-            self.watch_resumes += watch.resumes
-            watch.resumes = 0
             for revision, group in groupby(events, lambda event: event.kv.mod_revision):
                 changes = tuple(filter(None, map(self._change, group)))
                 after = revision

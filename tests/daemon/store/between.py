@@ -17,6 +17,8 @@ class Between:
         self.is_cut = False
         # What comes back is lost.
         self.is_mute = False
+        # It is mute from when this went through to etcd.
+        self.mutes_at: bytes | None = None
         # A connection breaks when so many bytes came back on it.
         self.breaks_after: int | None = None
         self.connections = 0
@@ -62,6 +64,8 @@ class Between:
     async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if self.mutes_at is not None and self.mutes_at in data:
+                    self.is_mute, self.mutes_at = True, None
                 writer.write(data)
                 await writer.drain()
 
