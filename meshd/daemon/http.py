@@ -8,23 +8,23 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from meshd.daemon.reach import Reach
+from meshd.daemon.pump import Pump
 from meshd.daemon.state import State
 
 _UNAVAILABLE = 503
 
 
-def application(state: State, reach: Reach, collectors: Iterable[Collector]) -> web.Application:
+def application(state: State, pump: Pump, collectors: Iterable[Collector]) -> web.Application:
     """The routes; /metrics holds what `collectors` tell, which must not touch the event loop."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
 
     async def healthz(request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return web.Response(text=_alive(pump))
 
     async def readyz(request: web.Request) -> web.Response:
-        return _ready(state, reach)
+        return _ready(state, pump)
 
     async def metrics(request: web.Request) -> web.Response:
         # Thousands of series take longer to write than others should wait.
@@ -38,27 +38,36 @@ def application(state: State, reach: Reach, collectors: Iterable[Collector]) -> 
     return made
 
 
-def _ready(state: State, reach: Reach) -> web.Response:
-    """Ready from the first time that the store was reached: without it answers go on."""
-    age_s = reach.age_s(time.monotonic())
-    if age_s is None:
-        said = {"ready": False, "reason": "the store was not reached yet"}
+def _alive(pump: Pump) -> str:
+    age_s = pump.reach.age_s(time.monotonic())
+    lines = ["ok", "store_age_s never" if age_s is None else f"store_age_s {age_s:.1f}"]
+    return "\n".join([*lines, *([f"alarm {pump.alarm}"] if pump.alarm else []), ""])
+
+
+def _ready(state: State, pump: Pump) -> web.Response:
+    """Ready as soon as there is anything to answer from: with the store away answers go on."""
+    reach = pump.reach
+    if not state.is_loaded:
+        why = f": {reach.reason}" if reach.reason else ""
+        said = {"ready": False, "reason": f"the store was not reached yet{why}"}
         return web.json_response(said, status=_UNAVAILABLE)
+    age_s = reach.age_s(time.monotonic())
     return web.json_response(
         {
             "ready": True,
             "revision": state.snapshot.topology.revision,
             "store": "away" if reach.is_away else "reached",
-            "store_age_s": round(age_s, 1),
+            "store_age_s": None if age_s is None else round(age_s, 1),
+            "alarm": pump.alarm,
         }
     )
 
 
 async def start_http(
-    state: State, reach: Reach, address: tuple[str, int], collectors: Iterable[Collector]
+    state: State, pump: Pump, address: tuple[str, int], collectors: Iterable[Collector]
 ) -> web.AppRunner:
     """Serve on (host, port); OSError if it cannot be had."""
-    runner = web.AppRunner(application(state, reach, collectors), access_log=None)
+    runner = web.AppRunner(application(state, pump, collectors), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, *address).start()
     return runner

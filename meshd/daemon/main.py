@@ -5,36 +5,61 @@ import contextlib
 import gc
 import logging
 import signal
-from pathlib import Path
+from collections.abc import Iterator
 
 from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Topology
 from meshd.daemon.forget import forget_absent
+from meshd.daemon.gate import Gate
 from meshd.daemon.http import start_http
 from meshd.daemon.metrics import CoreCollector
 from meshd.daemon.probes.own import guard_of
 from meshd.daemon.probes.prober import Prober
-from meshd.daemon.pump import Pump, leases_of, snapshot_of
-from meshd.daemon.reach import Reach
-from meshd.daemon.saved import keep_signals, read_signals
+from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.saved import keep_saved, read_saved
 from meshd.daemon.server import start_server
 from meshd.daemon.settings import CoreSettings
 from meshd.daemon.state import State
-from meshd.daemon.store.base import Contents
-from meshd.daemon.store.embedded import EmbeddedStore
+from meshd.daemon.store.base import Store
+from meshd.daemon.store.opened import open_store
 
 log = logging.getLogger(__name__)
 
 _GRACE_S = 1.0
-# Revisions of history and audit: registrations come and go in it too.
-_KEEP = 100_000
+# A store on this disk is slow at times, but not gone.
+_EMBEDDED_WAIT_S = 10.0
 
 
-def _remembered(contents: Contents, signals: Path) -> tuple[Snapshot, int]:
-    """What the store holds, with the signals that were known last."""
-    snapshot, guard = snapshot_of(contents)
-    instances = snapshot.topology.instances
-    known = {name: held for name, held in read_signals(signals).items() if name in instances}
-    return snapshot.advance(signals=known), guard
+async def begin(settings: CoreSettings, store: Store) -> tuple[State, Pump]:
+    """The state as it is known: from the store on this machine, else from the copy on disk.
+
+    A store elsewhere is not waited for: what differs there comes when it is reached.
+    """
+    saved = await asyncio.to_thread(read_saved, settings.data / "state")
+    if settings.store == "embedded":
+        contents = await store.load()
+        snapshot, guard = snapshot_of(contents)
+        instances = snapshot.topology.instances
+        signals = saved.signals if saved else {}
+        known = {name: held for name, held in signals.items() if name in instances}
+        state = State(snapshot.advance(signals=known), guard)
+        pump = Pump(store, state)
+        pump.begin(contents)
+        return state, pump
+    state = State(saved.snapshot() if saved else Snapshot.build(Topology()), 0)
+    pump = Pump(store, state)
+    pump.following.relist_s = settings.relist_s
+    return state, pump
+
+
+@contextlib.contextmanager
+def _unstirred() -> Iterator[None]:
+    """Nothing of what is loaded is garbage, and looking for some doubles the time."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 async def run(settings: CoreSettings) -> None:
@@ -44,39 +69,37 @@ async def run(settings: CoreSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = await EmbeddedStore.open(settings.data / "store.db", keep_revisions=_KEEP)
+        store = await open_store(settings)
         stack.push_async_callback(store.close)
-        # Nothing of what is loaded is garbage, and looking for some doubles the time.
-        gc.disable()
-        contents = await store.load()
-        state = State(*_remembered(contents, settings.data / "signals"))
-        state.leases = leases_of(contents.items)
-        pump = Pump(store, state)
+        with _unstirred():
+            state, pump = await begin(settings, store)
+        is_embedded = settings.store == "embedded"
+        gate = Gate(store, pump, _EMBEDDED_WAIT_S) if is_embedded else Gate(store, pump)
         addresses = [settings.grpc, f"unix:{settings.data / 'core.sock'}"]
         guard = guard_of(settings)
         prober = Prober(state, pump, settings, guard)
-        server = await start_server(addresses, store, state, pump, guard)
+        server = await start_server(addresses, gate, state, pump, guard)
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
-        reach = Reach()
-        core_metrics = CoreCollector(state, pump, reach, lambda: server.registry.streams)
+        core_metrics = CoreCollector(state, pump, pump.reach, lambda: server.registry.streams)
         collectors = [core_metrics, prober.metrics]
-        runner = await start_http(state, reach, (host.strip("[]"), int(port)), collectors)
+        runner = await start_http(state, pump, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
-        gc.collect()
-        gc.freeze()
-        gc.enable()
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
         async with asyncio.TaskGroup() as tasks:
             work = [
-                tasks.create_task(store.run()),
-                tasks.create_task(reach.run(store)),
-                tasks.create_task(pump.run_store()),
-                tasks.create_task(pump.run_signals()),
-                tasks.create_task(pump.run_ticks()),
-                tasks.create_task(prober.run()),
-                tasks.create_task(keep_signals(settings.data / "signals", state)),
-                tasks.create_task(forget_absent(store, state, settings.forget_after_s)),
+                tasks.create_task(each)
+                for each in (
+                    store.run(),
+                    pump.reach.run(store),
+                    pump.run_store(),
+                    pump.run_signals(),
+                    pump.run_ticks(),
+                    prober.run(),
+                    server.tell_health(state),
+                    keep_saved(settings.data / "state", state, topology=not is_embedded),
+                    forget_absent(gate, state, settings.forget_after_s),
+                )
             ]
             await stopped.wait()
             for task in work:

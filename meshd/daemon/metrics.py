@@ -99,10 +99,17 @@ class CoreCollector(Collector):
         yield disagreements
 
     def _store(self) -> Iterable[Metric]:
+        following = self._pump.following
         age_s = self._reach.age_s(time.monotonic())
         away = GaugeMetricFamily("meshd_store_away", "1 while the store cannot be reached.")
         away.add_metric([], self._reach.is_away)
         yield away
+        text = "1 while the store is older or emptier than what is held: it is not taken."
+        yield GaugeMetricFamily("meshd_store_alarm", text, bool(following.alarm))
+        yield CounterMetricFamily("meshd_store_loads", "Whole loads.", following.loads)
+        text = "Changes that a load brought though they should have been followed."
+        yield CounterMetricFamily("meshd_store_missed", text, self._pump.missed)
+        yield CounterMetricFamily("meshd_store_ignored", "Values not read.", self._pump.ignored)
         if age_s is not None:
             yield GaugeMetricFamily("meshd_store_age_seconds", "Since it was reached.", age_s)
 

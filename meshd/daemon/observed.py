@@ -111,6 +111,10 @@ class Observed:
         """The store could not be reached: leases may run out that nobody could renew."""
         self._store_away_at = now
 
+    def doubt(self, names: Iterable[str], now: float) -> None:
+        """Presences that were lost while nobody followed the store are not believed at once."""
+        self._wait_until.update(dict.fromkeys(names, now + self.hold_down_s))
+
     def changed(self, snapshot: Snapshot, changes: Iterable[Change], now: float) -> None:
         """Committed changes are about to be swapped in: what they make of signals, in time."""
         changes = list(changes)

@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from meshd.core.errors import Compacted, Malformed, Unavailable
+from meshd.core.errors import Malformed
 from meshd.core.model import Check
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
+from meshd.daemon.following import Following
 from meshd.daemon.observed import Observed, Told
+from meshd.daemon.reach import Reach
+from meshd.daemon.relist import changes_of, differences
 from meshd.daemon.reports import Reports
-from meshd.daemon.state import Held, State
+from meshd.daemon.state import Held, State, advanced
 from meshd.daemon.store.base import Batch, Contents, Item, Store
 from meshd.wire.records import GUARD_KEY, change_of, kind_and_name, record_of
 
@@ -24,13 +27,18 @@ _COALESCE_S = 0.1
 # follows applies a swap in one piece. Swaps take this share of the time at most.
 _SWAP_BATCHES = 250
 _DUTY = 0.5
-_MOST_BATCHES = 4096
-_RETRY_S = 1.0
 _TICK_S = 1.0
+# More changes than this are swapped in by a thread: the event loop has others to serve.
+_AT_ONCE = 500
 
 
 def snapshot_of(contents: Contents) -> tuple[Snapshot, int]:
-    """The snapshot of a store's contents, and the revision of its guard key.
+    """The snapshot of a store's contents, and the revision of its guard key."""
+    return Snapshot.build(topology_of(contents)), guard_of(contents.items)
+
+
+def topology_of(contents: Contents) -> Topology:
+    """The topology of a store's contents.
 
     What cannot be read is left out and logged: one bad value must not stop the rest.
     """
@@ -42,8 +50,7 @@ def snapshot_of(contents: Contents) -> tuple[Snapshot, int]:
             records.append(record_of(item.key, item.value))
         except Malformed as error:
             log.warning("record ignored: %s", error)
-    topology = Topology.load(contents.store_id, contents.revision, records)
-    return Snapshot.build(topology), guard_of(contents.items)
+    return Topology.load(contents.store_id, contents.revision, records)
 
 
 def leases_of(items: Iterable[Item]) -> dict[str, Held]:
@@ -61,14 +68,30 @@ class Pump:
     """Moves committed batches and new signals into the state, one after the other."""
 
     def __init__(self, store: Store, state: State, observed: Observed | None = None) -> None:
-        self._store = store
         self._state = state
         self.observed = observed or Observed.resume(state.snapshot)
         self.reports = Reports(self.observed)
-        self._batches: asyncio.Queue[Batch] = asyncio.Queue(_MOST_BATCHES)
+        self.reach = Reach(self.store_away)
+        self.following = Following(store, state, self.reach, self._take)
+        # Key -> revision of what is swapped in; empty: not known, as after a start from disk.
+        self._revisions: dict[str, int] = {}
+        # Held while a swap is made: large ones are made by a thread.
+        self._swapping = asyncio.Lock()
         self._wake = asyncio.Event()
         self.ignored = 0
         self.beats = 0
+        # Changes that the watch did not bring, and a load did.
+        self.missed = 0
+
+    def begin(self, contents: Contents) -> None:
+        """The state was made of all this: go on from there."""
+        self._revisions, self._state.leases = _places(contents)
+        self.following.begin(contents)
+
+    @property
+    def alarm(self) -> str:
+        """What an operator has to decide about the store; empty: nothing."""
+        return self.following.alarm
 
     def beat(self, instance: str, told: Told, load: float | None = None) -> None:
         """Note what an instance told; Invalid if the load is none."""
@@ -104,62 +127,30 @@ class Pump:
             await self._wake.wait()
             self._wake.clear()
             if self.observed.pending:
-                self._swap((), None)
+                async with self._swapping:
+                    await self._swap((), None)
                 await asyncio.sleep(_COALESCE_S)
 
     async def run_store(self) -> None:
         """Follow the store and swap in what it committed, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._swap_batches())
-            await self._follow()
-
-    async def _follow(self) -> None:
-        has_gap = False
-        received = self._state.snapshot.topology.revision
-        while True:
-            try:
-                if has_gap:
-                    received = await self._reload()
-                    has_gap = False
-                async for batch in self._store.follow(received):
-                    await self._batches.put(batch)
-                    received = batch.revision
-            except Compacted:
-                log.warning("store history has a gap: loading it whole")
-                has_gap = True
-            except Unavailable as error:
-                log.warning("store lost: %s", error)
-                self.store_away()
-                await asyncio.sleep(_RETRY_S)
+            await self.following.run()
 
     async def _swap_batches(self) -> None:
+        queue = self.following.batches
         while True:
-            batches = [await self._batches.get()]
-            while not self._batches.empty() and len(batches) < _SWAP_BATCHES:
-                batches.append(self._batches.get_nowait())
+            batches = [await queue.get()]
+            while not queue.empty() and len(batches) < _SWAP_BATCHES:
+                batches.append(queue.get_nowait())
             began = time.monotonic()
-            self._apply(batches)
+            await self._apply(batches)
+            for _ in batches:
+                queue.task_done()
             took = time.monotonic() - began
             await asyncio.sleep(min(_COALESCE_S, took * (1 / _DUTY - 1)))
 
-    async def _reload(self) -> int:
-        contents = await self._store.load()
-        while not self._batches.empty():
-            self._batches.get_nowait()
-        snapshot, guard = snapshot_of(contents)
-        known = {
-            name: signal
-            for name, signal in self._state.snapshot.signals.items()
-            if name in snapshot.topology.instances
-        }
-        snapshot = snapshot.advance(signals=known)
-        self.observed.reloaded(self._state.snapshot, snapshot, time.monotonic())
-        pending, self.observed.pending = self.observed.pending, {}
-        self._state.replace(snapshot.advance(signals=pending), guard)
-        self._state.leases = leases_of(contents.items)
-        return contents.revision
-
-    def _apply(self, batches: Sequence[Batch]) -> None:
+    async def _apply(self, batches: Sequence[Batch]) -> None:
         changes: list[Change] = []
         guard = None
         for batch in batches:
@@ -170,23 +161,38 @@ class Pump:
                 try:
                     change = change_of(entry.key, entry.value)
                 except Malformed as error:
-                    self.ignored += 1
-                    log.warning("change ignored: %s", error)
+                    self._ignore(error)
                     continue
                 if change is not None:
                     changes.append(change)
-            self._note_leases(batch)
-        now = time.monotonic()
-        self.observed.changed(self._state.snapshot, changes, now)
-        self.reports.changed(self._state.snapshot, changes, now)
-        self._swap(changes, batches[-1].revision, guard)
+            self._note(batch)
+        await self._change(changes, batches[-1].revision, guard)
 
-    def _swap(
+    def _ignore(self, error: Malformed) -> None:
+        self.ignored += 1
+        log.warning("change ignored: %s", error)
+
+    async def _change(
+        self,
+        changes: Sequence[Change],
+        revision: int,
+        guard: int | None,
+        doubted: Iterable[str] = (),
+    ) -> None:
+        """Swap in what was committed; losses of presences that are `doubted` have to wait."""
+        async with self._swapping:
+            now = time.monotonic()
+            self.observed.doubt(doubted, now)
+            self.observed.changed(self._state.snapshot, changes, now)
+            self.reports.changed(self._state.snapshot, changes, now)
+            await self._swap(changes, revision, guard)
+
+    async def _swap(
         self, changes: Sequence[Change], revision: int | None, guard: int | None = None
     ) -> None:
         """One swap: committed changes, and all signals that are pending."""
         snapshot = self._state.snapshot
-        pending, self.observed.pending = self.observed.pending, {}
+        pending = dict(self.observed.pending)
         signals: dict[str, Signal | None] = dict(pending)
         for change in changes:
             # Of records that came and went within these changes, the last word counts.
@@ -196,15 +202,86 @@ class Pump:
                     signals[change.name] = None
             elif change.kind is Kind.INSTANCES and change.name in pending:
                 signals[change.name] = pending[change.name]
-        self._state.advance(changes, revision or snapshot.topology.revision, signals, guard)
+        revision = revision or snapshot.topology.revision
+        if len(changes) <= _AT_ONCE:
+            made = advanced(snapshot, changes, revision, signals)
+        else:
+            made = await asyncio.to_thread(advanced, snapshot, changes, revision, signals)
+        self._settle(pending)
+        self._state.take(*made, guard)
 
-    def _note_leases(self, batch: Batch) -> None:
-        leases = self._state.leases
+    def _settle(self, taken: Mapping[str, Signal]) -> None:
+        """Signals that are about to be swapped in are pending no more; newer ones still are."""
+        pending = self.observed.pending
+        self.observed.pending = {
+            name: signal for name, signal in pending.items() if taken.get(name) is not signal
+        }
+
+    async def _take(self, contents: Contents) -> None:
+        """Take a store that was loaded whole."""
+        if contents.store_id != self._state.snapshot.topology.store_id:
+            await self._replace(contents)
+            return
+        topology = self._state.snapshot.topology
+        found = await differences(self._revisions, topology, contents)
+        changes, faults = await changes_of(found, topology)
+        for error in faults:
+            self._ignore(error)
+        if found.missed:
+            self.missed += len(found.missed)
+            log.warning(
+                "store watch missed changes: count=%d %s", len(found.missed), found.missed[:5]
+            )
+        if changes or contents.revision > topology.revision:
+            lost = [c.name for c in changes if c.kind is Kind.PRESENCE and c.record is None]
+            doubted = lost if self.following.has_gap else ()
+            guard = found.revisions.get(GUARD_KEY)
+            await self._change(changes, contents.revision, guard, doubted)
+        self._revisions = found.revisions
+        for item in found.put:
+            self._hold(item.key, Held(item.lease, item.revision))
+        for key in found.deleted:
+            self._hold(key, None)
+
+    async def _replace(self, contents: Contents) -> None:
+        """Take a store that does not follow from the one before."""
+        async with self._swapping:
+            before = self._state.snapshot
+            snapshot = await asyncio.to_thread(_built, contents, before.signals)
+            places = await asyncio.to_thread(_places, contents)
+            self.observed.reloaded(before, snapshot, time.monotonic())
+            pending, self.observed.pending = self.observed.pending, {}
+            self._revisions, self._state.leases = places
+            self._state.replace(snapshot.advance(signals=pending), guard_of(contents.items))
+
+    def _note(self, batch: Batch) -> None:
+        """Remember where the keys of a batch stand."""
         for entry in batch.changes:
-            found = kind_and_name(entry.key)
-            if found is None or found[0] is not Kind.PRESENCE:
-                continue
             if entry.value is None:
-                leases.pop(found[1], None)
+                self._revisions.pop(entry.key, None)
+                self._hold(entry.key, None)
             else:
-                leases[found[1]] = Held(entry.lease, batch.revision)
+                self._revisions[entry.key] = batch.revision
+                self._hold(entry.key, Held(entry.lease, batch.revision))
+
+    def _hold(self, key: str, held: Held | None) -> None:
+        """Remember which lease a presence is bound to."""
+        found = kind_and_name(key)
+        if found is None or found[0] is not Kind.PRESENCE:
+            return
+        if held is None:
+            self._state.leases.pop(found[1], None)
+        else:
+            self._state.leases[found[1]] = held
+
+
+def _built(contents: Contents, signals: Mapping[str, Signal]) -> Snapshot:
+    topology = topology_of(contents)
+    known = {name: signal for name, signal in signals.items() if name in topology.instances}
+    return Snapshot.build(topology, known)
+
+
+def _places(contents: Contents) -> tuple[dict[str, int], dict[str, Held]]:
+    """Where each key stands, and the leases of presences."""
+    revisions = {item.key: item.revision for item in contents.items}
+    return revisions, leases_of(contents.items)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,6 +15,7 @@ from meshd.daemon.rpc.registry import MOST_STREAMS, Registry
 from meshd.daemon.rpc.reporter import Reporter
 from meshd.daemon.rpc.resolver import Resolver
 from meshd.daemon.rpc.topology import Topology
+from meshd.daemon.rpc.waiting import Waiting
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Store
 from meshd.v1 import (
@@ -66,11 +68,26 @@ class Server:
     server: grpc.aio.Server
     registry: Registry
     reporter: Reporter
+    health: health.aio.HealthServicer
 
     async def stop(self, grace_s: float | None) -> None:
         """End it in order: processes that are registered are still there afterwards."""
         self.registry.is_stopping = True
         await self.server.stop(grace_s)
+
+    async def begin(self, state: State) -> None:
+        """Say whether there is anything to answer from."""
+        told = health_pb2.HealthCheckResponse
+        await self._tell(told.SERVING if state.is_loaded else told.NOT_SERVING)
+
+    async def tell_health(self, state: State) -> None:
+        """Serving from the first snapshot on; until then there is nothing to answer from."""
+        await state.loaded()
+        await self._tell(health_pb2.HealthCheckResponse.SERVING)
+
+    async def _tell(self, status: Any) -> None:
+        for name in ("", *_SERVICES):
+            await self.health.set(name, status)
 
 
 async def start_server(
@@ -79,8 +96,11 @@ async def start_server(
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
     registry = Registry(store, state, pump, guard)
     most = MOST_STREAMS + MOST_REPORTERS + _OTHER_CALLS
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
-    topology_pb2_grpc.add_TopologyServicer_to_server(Topology(store, state, guard), server)
+    server = grpc.aio.server(
+        options=_OPTIONS, maximum_concurrent_rpcs=most, interceptors=[Waiting(state, pump.reach)]
+    )
+    topology = Topology(store, state, pump, guard)
+    topology_pb2_grpc.add_TopologyServicer_to_server(topology, server)
     resolver = Resolver(state, pump.observed, pump.reports)
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
@@ -99,6 +119,6 @@ async def start_server(
         if not bound and not address.startswith("unix:"):
             raise OSError(f"cannot listen on {address}")
     await server.start()
-    for name in ("", *_SERVICES):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return Server(server, registry, reporter)
+    made = Server(server, registry, reporter, servicer)
+    await made.begin(state)
+    return made

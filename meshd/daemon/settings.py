@@ -41,6 +41,8 @@ class CoreSettings(BaseModel):
     data: Path
     store: Literal["embedded", "etcd"] = "embedded"
     etcd: EtcdSettings = EtcdSettings()
+    # Seconds between whole loads of a store elsewhere, whatever was followed.
+    relist_s: float = 60.0
     grpc: str
     # Where other cores reach this one's gRPC; None: there.
     advertise: str | None = None

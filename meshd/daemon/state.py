@@ -24,6 +24,20 @@ _HISTORY = 2000
 _FEED_BOUND = 4000
 
 
+def advanced(
+    snapshot: Snapshot,
+    changes: Sequence[Change],
+    revision: int,
+    signals: Mapping[str, Signal | None],
+) -> tuple[Snapshot, FollowResponse]:
+    """The snapshot after one committed revision, or new signals, or both, and what followers hear.
+
+    Pure: where there is much of it, a thread can do it.
+    """
+    after = snapshot.advance(changes, revision, signals)
+    return after, changes_event(revision, changes, signals)
+
+
 class Held(NamedTuple):
     """A presence as the store has it."""
 
@@ -80,9 +94,12 @@ class State:
         guard: int | None = None,
     ) -> None:
         """Apply one committed revision, or new signals, or both."""
-        self.snapshot = self.snapshot.advance(changes, revision, signals)
+        self.take(*advanced(self.snapshot, changes, revision, signals), guard)
+
+    def take(self, snapshot: Snapshot, event: FollowResponse, guard: int | None = None) -> None:
+        """Take the snapshot that follows from the last by an event, as `advanced` made them."""
+        self.snapshot = snapshot
         self.guard = guard or self.guard
-        event = changes_event(revision, changes, signals)
         if event.changes.edits:
             self._history.append(event)
             if len(self._history) > _HISTORY:
@@ -96,6 +113,16 @@ class State:
         self.lasting.swapped(self.snapshot, time.monotonic())
         self._moved.set()
         self._moved = asyncio.Event()
+
+    @property
+    def is_loaded(self) -> bool:
+        """False as long as there was never anything to answer from."""
+        return bool(self.snapshot.topology.store_id)
+
+    async def loaded(self) -> None:
+        """Wait until there is something to answer from."""
+        while not self.is_loaded:
+            await self.moved()
 
     def follow(self) -> Feed:
         """A feed of everything after the snapshot of this moment."""
@@ -131,7 +158,8 @@ class State:
                     await self._moved.wait()
         except TimeoutError:
             raise Unavailable(
-                f"written as revision {revision}, but this core has not caught up"
+                f"it is written (revision {revision}), but this core has not seen it come back from"
+                " the store yet: do not write it again, look again"
             ) from None
 
     def __repr__(self) -> str:

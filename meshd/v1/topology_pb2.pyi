@@ -275,7 +275,9 @@ class Changes(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[SignalChange, _Mapping]]] = ..., all_signals: _Optional[bool] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("revision",)
+    __slots__ = ("revision", "store_age_s")
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    STORE_AGE_S_FIELD_NUMBER: _ClassVar[int]
     revision: int
-    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+    store_age_s: float
+    def __init__(self, revision: _Optional[int] = ..., store_age_s: _Optional[float] = ...) -> None: ...

@@ -107,7 +107,8 @@ class TopologyServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Follow(self, request, context):
-        """A snapshot, then changes and signals as they come, and a beat each second.
+        """A beat, a snapshot (or what was missed since the one held), then changes and signals as they
+        come, and a beat each second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

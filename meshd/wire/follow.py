@@ -73,9 +73,9 @@ def changes_event(
     return FollowResponse(changes=made)
 
 
-def beat_event(revision: int) -> FollowResponse:
-    """A sign of life."""
-    return FollowResponse(beat=Beat(revision=revision))
+def beat_event(revision: int, store_age_s: float | None = None) -> FollowResponse:
+    """A sign of life, and for how long the store was not reached (None: never)."""
+    return FollowResponse(beat=Beat(revision=revision, store_age_s=store_age_s))
 
 
 class SnapshotReader:

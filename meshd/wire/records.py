@@ -5,8 +5,8 @@ What stands in a store may have been written by anybody: parsing checks it as ho
 
 from google.protobuf.message import DecodeError
 
-from meshd.core.errors import Malformed, Refused
-from meshd.core.model import Record
+from meshd.core.errors import Invalid, Malformed, Refused
+from meshd.core.model import Prefix, Record
 from meshd.core.topology import Change, Kind, kind_of
 from meshd.v1 import records_pb2 as pb
 from meshd.wire.messages import record_from_message, record_to_message
@@ -47,4 +47,10 @@ def change_of(key: str, value: bytes | None) -> Change | None:
     target = kind_and_name(key)
     if target is None:
         return None
+    if value is None and target[0] is Kind.RANGES:
+        # What goes away may never have been a prefix.
+        try:
+            Prefix.parse(target[1])
+        except Invalid as error:
+            raise Malformed(f"{key}: {error}") from None
     return Change(*target, None if value is None else record_of(key, value))

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Topology
 from meshd.daemon.http import start_http
 from meshd.daemon.metrics import CoreCollector
 from meshd.daemon.pump import Pump
@@ -25,58 +28,78 @@ class Extra(Collector):
 
 
 @asynccontextmanager
-async def serving(store: MemoryStore, reach: Reach) -> AsyncIterator[str]:
-    state = State(samples.snapshot(), 0)
-    collectors = [CoreCollector(state, Pump(store, state), reach), Extra()]
+async def serving(store: MemoryStore, snapshot: Snapshot) -> AsyncIterator[tuple[str, Pump]]:
+    state = State(snapshot, 0)
+    pump = Pump(store, state)
+    collectors = [CoreCollector(state, pump, pump.reach), Extra()]
     port = free_port()
-    runner = await start_http(state, reach, ("127.0.0.1", port), collectors)
+    runner = await start_http(state, pump, ("127.0.0.1", port), collectors)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", pump
     finally:
         await runner.cleanup()
 
 
-async def test_ready_from_the_first_time_the_store_is_reached() -> None:
-    store, reach = MemoryStore(), Reach()
-    async with serving(store, reach) as url, aiohttp.ClientSession() as session:
+async def said(url: str) -> tuple[int, dict[str, Any]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as reply:
+        return reply.status, await reply.json()
+
+
+async def text(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        assert reply.status == 200
+        return await reply.text()
+
+
+async def test_ready_when_there_is_something_to_answer_from() -> None:
+    """From the copy on disk too: the store away is said, and is no reason to take the core out."""
+    store = MemoryStore()
+    async with serving(store, samples.snapshot()) as (url, pump):
         with store.away():
-            await reach.look(store)
-            async with session.get(f"{url}/readyz") as reply:
-                said = await reply.json()
-                assert (reply.status, said["ready"]) == (503, False)
-                assert "not reached" in said["reason"]
-            async with session.get(f"{url}/healthz") as reply:
-                assert reply.status == 200
-        await reach.look(store)
-        async with session.get(f"{url}/readyz") as reply:
-            said = await reply.json()
-            assert (reply.status, said["store"], said["revision"]) == (200, "reached", 7)
+            await pump.reach.look(store)
+            status, found = await said(url)
+            assert (status, found["store"], found["store_age_s"]) == (200, "away", None)
+            assert "store_age_s never" in await text(f"{url}/healthz")
+        await pump.reach.look(store)
+        status, found = await said(url)
+        assert (status, found["store"], found["revision"]) == (200, "reached", 7)
+        assert found["store_age_s"] >= 0
+        assert "store_age_s 0." in await text(f"{url}/healthz")
+        assert not pump.reach.is_away
+        pump.following.alarm = "the store is another one"
+        assert (await said(url))[1]["alarm"] == "the store is another one"
+        assert "alarm the store" in await text(f"{url}/healthz")
+        assert "meshd_store_alarm 1.0" in await text(f"{url}/metrics")
+    await store.close()
+
+
+async def test_not_ready_with_nothing() -> None:
+    store = MemoryStore()
+    async with serving(store, Snapshot.build(Topology())) as (url, pump):
         with store.away():
-            await reach.look(store)
-            async with session.get(f"{url}/readyz") as reply:
-                said = await reply.json()
-                assert (reply.status, said["store"]) == (200, "away")
-                assert said["store_age_s"] >= 0
-        await reach.look(store)
-        assert not reach.is_away
+            await pump.reach.look(store)
+            status, found = await said(url)
+        assert (status, found["ready"]) == (503, False)
+        assert found["reason"] == "the store was not reached yet: the store is away"
     await store.close()
 
 
 async def test_a_store_that_hangs_is_away() -> None:
     class Hung(MemoryStore):
-        async def history(self, limit: int = 100, before: int | None = None) -> tuple[()]:
+        async def head(self) -> int:
             raise TimeoutError
 
-    reach = Reach()
+    told: list[str] = []
+    reach = Reach(lambda: told.append("away"))
     await reach.look(Hung())
-    assert (reach.is_away, reach.age_s(0.0)) == (True, None)
+    assert (reach.is_away, reach.age_s(0.0), told) == (True, None, ["away"])
+    assert "does not answer" in reach.reason
 
 
 async def test_metrics_of_all_parts() -> None:
-    store, reach = MemoryStore(), Reach()
-    async with serving(store, reach) as url, aiohttp.ClientSession() as session:
-        async with session.get(f"{url}/metrics") as reply:
-            text = await reply.text()
-        assert "meshd_revision 7.0" in text
-        assert "other_part 42.0" in text
+    store = MemoryStore()
+    async with serving(store, samples.snapshot()) as (url, _):
+        found = await text(f"{url}/metrics")
+        assert "meshd_revision 7.0" in found
+        assert "other_part 42.0" in found
     await store.close()

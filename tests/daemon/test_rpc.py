@@ -95,7 +95,7 @@ async def test_two_commits_from_one_state_do_not_both_pass(tmp_path: Path) -> No
         guard = made.state.guard
         late = plan_text(made.state.snapshot, DOCUMENT.replace("max_answers: 4", "max_answers: 2"))
         await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
-        service = Topology(made.store, made.state)
+        service = Topology(made.store, made.state, made.pump)
         with pytest.raises(Conflict):
             await service._write(late, Author("late", "test"), guard, force=False)
         assert made.state.snapshot.topology.services["api"].max_answers == 3
@@ -159,14 +159,17 @@ async def test_a_follower_that_was_away_gets_what_it_missed(tmp_path: Path) -> N
         await made.apply(DOCUMENT.replace("capacity: 2", "capacity: 3"))
         here = made.state.snapshot.topology.store_id
         back = await followed(made, store_id=here, revision=1)
+        assert (await back.read()).WhichOneof("event") == "beat"
         event = await back.read()
         assert event.WhichOneof("event") == "changes"
         snapshot = SnapshotReader(held).feed(event)
         assert snapshot is not None
         assert snapshot.topology.instances["api-eu-1"].capacity == 3
         stranger = await followed(made, store_id="another", revision=1)
+        assert (await stranger.read()).WhichOneof("event") == "beat"
         assert (await stranger.read()).WhichOneof("event") == "begin"
         future = await followed(made, store_id=here, revision=99)
+        assert (await future.read()).WhichOneof("event") == "beat"
         assert (await future.read()).WhichOneof("event") == "begin"
         for call in (back, stranger, future):
             call.cancel()

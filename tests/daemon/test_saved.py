@@ -1,4 +1,4 @@
-"""Signals on disk: what was known comes back, what is damaged is nothing."""
+"""The state on disk: what was known comes back, what is damaged is not believed."""
 
 import asyncio
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from meshd.core.signals import Signal
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Topology
 from meshd.core.verdict import Verdict
 from meshd.daemon import saved
+from meshd.daemon.saved import Saved, read_saved, write_saved
 from meshd.daemon.state import State
 from tests import samples
 
@@ -15,43 +18,83 @@ SIGNALS = {
     "api-eu-1": Signal(0.95, Verdict.FAILING, share=0.4, kept=0.9),
     "api-eu-2": Signal(0.0, Verdict.DOWN, held=True),
 }
+SNAPSHOT = samples.snapshot().advance(signals=SIGNALS)
+
+
+def read(path: Path) -> Saved:
+    found = read_saved(path)
+    assert found is not None
+    return found
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "signals"
-    assert saved.read_signals(path) == {}
-    saved.write_signals(path, SIGNALS)
-    assert saved.read_signals(path) == SIGNALS
-    saved.write_signals(path, {})
-    assert saved.read_signals(path) == {}
+    path = tmp_path / "state"
+    assert read_saved(path) is None
+    write_saved(path, SNAPSHOT, topology=True)
+    found = read(path).snapshot()
+    assert found.topology == SNAPSHOT.topology
+    assert found.signals == SNAPSHOT.signals
+    assert (found.topology.store_id, found.topology.revision) == ("sample", 7)
 
 
-@pytest.mark.parametrize("at", [0, 3, 4, 20])
-def test_a_damaged_file_is_nothing(tmp_path: Path, at: int) -> None:
-    path = tmp_path / "signals"
-    saved.write_signals(path, SIGNALS)
+def test_signals_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    write_saved(path, SNAPSHOT, topology=False)
+    assert read(path) == Saved("sample", 7, (), SNAPSHOT.signals)
+
+
+def test_more_than_one_piece(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    instances = [samples.instance("eu", number) for number in range(1, 700)]
+    made = Snapshot.build(Topology.load("many", 9, [*samples.RECORDS, *instances]))
+    write_saved(path, made, topology=True)
+    assert read(path).snapshot().topology == made.topology
+
+
+@pytest.mark.parametrize("at", [0, 3, 30, 200, -1, -5])
+def test_a_damaged_file_is_not_believed_and_the_one_before_is(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "state"
+    write_saved(path, samples.snapshot(), topology=True)
+    write_saved(path, SNAPSHOT, topology=True)
     data = bytearray(path.read_bytes())
-    data[at] ^= 0x20
-    path.write_bytes(data)
-    assert saved.read_signals(path) == {}
-    path.write_bytes(data[:at])
-    assert saved.read_signals(path) == {}
+    for damaged in (data[:at], data[:at] + bytes([data[at] ^ 0x20]) + data[at:][1:]):
+        path.write_bytes(damaged)
+        assert read(path).signals == {}
+    (tmp_path / "state.previous").unlink()
+    assert read_saved(path) is None
 
 
-async def test_they_are_kept_as_they_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_between_two_files(tmp_path: Path) -> None:
+    """The new one is whole, or the one before is still there."""
+    path = tmp_path / "state"
+    write_saved(path, SNAPSHOT, topology=True)
+    path.rename(tmp_path / "state.previous")
+    (tmp_path / "state.new").write_bytes(b"half")
+    assert read(path).signals == SNAPSHOT.signals
+
+
+async def test_it_is_kept_as_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saved, "_EVERY_S", 0.02)
-    path = tmp_path / "signals"
+    path = tmp_path / "state"
     state = State(samples.snapshot(), 0)
-    keeping = asyncio.create_task(saved.keep_signals(path, state))
+    keeping = asyncio.create_task(saved.keep_saved(path, state, topology=True))
     try:
         await asyncio.sleep(0.1)
         assert not path.exists(), "nothing changed, nothing to write"
-        state.advance((), state.snapshot.topology.revision, dict(SIGNALS))
+        state.advance((), 8, dict(SIGNALS))
         async with asyncio.timeout(5):
-            while saved.read_signals(path) != state.snapshot.signals:  # noqa: ASYNC110
+            while not path.exists() or read(path).revision != 8:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     finally:
         keeping.cancel()
-    assert saved.read_signals(path)["api-eu-2"] == SIGNALS["api-eu-2"]
+    assert read(path).signals["api-eu-2"] == SIGNALS["api-eu-2"]
+
+
+async def test_nothing_is_kept_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "_EVERY_S", 0.02)
+    state = State(Snapshot.build(Topology()), 0)
+    keeping = asyncio.create_task(saved.keep_saved(tmp_path / "state", state, topology=True))
+    state.advance((), 0, dict(SIGNALS))
+    await asyncio.sleep(0.1)
+    keeping.cancel()
+    assert not (tmp_path / "state").exists()

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from meshd.core import plan as planning
 from meshd.core.errors import (
@@ -15,13 +15,15 @@ from meshd.core.errors import (
     MeshError,
     NotFound,
     Refused,
+    Unavailable,
 )
 from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Override, Record
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
+from meshd.daemon.pump import Pump
 from meshd.daemon.rpc.status import streaming, unary
-from meshd.daemon.state import State
+from meshd.daemon.state import Feed, State
 from meshd.daemon.store.base import AuditEntry, Author, Delete, Expect, Put, Store, Write
 from meshd.v1 import topology_pb2 as pb
 from meshd.v1 import topology_pb2_grpc
@@ -33,6 +35,10 @@ from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, valu
 _BEAT_S = 1.0
 _MAX_HISTORY = 1000
 _LONGEST_S = 86_400.0
+# How long a writer waits for the commit of somebody else that came first.
+_BEHIND_S = 1.5
+
+_T = TypeVar("_T")
 
 
 class _Expiry(NamedTuple):
@@ -45,9 +51,10 @@ class _Expiry(NamedTuple):
 class Topology(topology_pb2_grpc.TopologyServicer):
     """Serves the topology from the state; writes go to the store and come back by its follow."""
 
-    def __init__(self, store: Store, state: State, guard: Guard = STRICT) -> None:
+    def __init__(self, store: Store, state: State, pump: Pump, guard: Guard = STRICT) -> None:
         self._store = store
         self._state = state
+        self._pump = pump
         self._guard = guard
         # Of the overrides that expire, those that this core wrote.
         self._expiries: dict[str, _Expiry] = {}
@@ -90,32 +97,73 @@ class Topology(topology_pb2_grpc.TopologyServicer):
 
     @unary
     async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:  # noqa: N802
-        guard, snapshot = self._state.guard, self._state.snapshot
-        _check_planned(request.revision, guard)
-        plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
-        revision = plan.revision
-        if plan.edits:
-            author = Author(request.author or "unknown", "apply")
-            revision = await self._write(plan, author, guard, force=request.force)
-        return pb.ApplyResponse(revision=revision, plan=_plan_message(plan))
+        author = Author(request.author or "unknown", "apply")
+
+        async def attempt(guard: int, snapshot: Snapshot) -> pb.ApplyResponse:
+            plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
+            revision = plan.revision
+            if plan.edits:
+                revision = await self._write(plan, author, guard, force=request.force)
+            return pb.ApplyResponse(revision=revision, plan=_plan_message(plan))
+
+        return await self._planned(request.revision, attempt)
 
     @unary
     async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:  # noqa: N802
-        guard, snapshot = self._state.guard, self._state.snapshot
-        _check_planned(request.revision, guard)
         changes = _changes(request.edits)
         lives = _lives(request.edits)
-        plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
         author = Author(request.author or "unknown", request.what or "commit")
-        revision = plan.revision
-        if plan.edits:
+
+        async def attempt(guard: int, snapshot: Snapshot) -> pb.CommitResponse:
+            plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
+            if not plan.edits:
+                return pb.CommitResponse(revision=plan.revision)
             async with self._granted(lives) as expiries:
                 leases = {key_of(Kind.OVERRIDES, name): e.lease for name, e in expiries.items()}
                 revision = await self._write(
                     plan, author, guard, force=request.force, leases=leases
                 )
             await self._replace_expiries(plan, expiries)
-        return pb.CommitResponse(revision=revision)
+            return pb.CommitResponse(revision=revision)
+
+        return await self._planned(request.revision, attempt)
+
+    async def _planned(
+        self, revision: int, attempt: Callable[[int, Snapshot], Awaitable[_T]]
+    ) -> _T:
+        """Plan and write, as of the revision that was looked at; 0: as things are now.
+
+        As things are now is tried once more if a commit of another core came first.
+        """
+        if revision:
+            await self._reach(revision)
+        guard, snapshot = self._state.guard, self._state.snapshot
+        _check_planned(revision, guard)
+        try:
+            return await attempt(guard, snapshot)
+        except Conflict:
+            if revision or not await self._passed(guard):
+                raise
+        return await attempt(self._state.guard, self._state.snapshot)
+
+    async def _reach(self, revision: int) -> None:
+        """Wait a little if the plan was made by a core that is ahead; Unavailable."""
+        if not await self._pump.following.catch_up(revision):
+            held = self._state.snapshot.topology.revision
+            raise Unavailable(
+                f"this core is at revision {held}, behind {revision} of the plan: try again"
+            )
+
+    async def _passed(self, guard: int) -> bool:
+        """Wait a little for the commit that came first; True if it was swapped in."""
+        self._pump.following.load_soon()
+        try:
+            async with asyncio.timeout(_BEHIND_S):
+                while self._state.guard <= guard:
+                    await self._state.moved()
+        except TimeoutError:
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def _granted(self, lives: Mapping[str, float]) -> AsyncIterator[dict[str, _Expiry]]:
@@ -158,7 +206,13 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         # Two topology commits planned from one state cannot both pass. The value must change,
         # for a store makes no revision of what stays the same.
         writes.append(Put(GUARD_KEY, str(guard).encode()))
-        revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
+        try:
+            revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
+        except Conflict as error:
+            raise Conflict(
+                f"somebody else changed the topology at the same moment ({error}): nothing was"
+                " written, look at what there is now and try again"
+            ) from None
         await self._state.reached(revision)
         return revision
 
@@ -172,6 +226,10 @@ class Topology(topology_pb2_grpc.TopologyServicer):
     async def Follow(  # noqa: N802
         self, request: pb.FollowRequest, context: Any
     ) -> AsyncIterator[pb.FollowResponse]:
+        if request.store_id == self._state.snapshot.topology.store_id:
+            # It came from a core that is ahead of this one.
+            await self._pump.following.catch_up(request.revision)
+        yield self._beat()
         feed = self._state.follow()
         try:
             # No await between these: the feed holds exactly what comes after the snapshot.
@@ -179,16 +237,28 @@ class Topology(topology_pb2_grpc.TopologyServicer):
             missed = self._state.since(request.store_id, request.revision)
             for event in _start(snapshot, missed):
                 yield event
-            while not feed.overrun:
-                try:
-                    async with asyncio.timeout(_BEAT_S):
-                        event = await feed.queue.get()
-                except TimeoutError:
-                    event = beat_event(self._state.snapshot.topology.revision)
+            async for event in self._fed(feed):
                 yield event
             raise Refused("this follower fell too far behind: begin anew")
         finally:
             self._state.unfollow(feed)
+
+    async def _fed(self, feed: Feed) -> AsyncIterator[pb.FollowResponse]:
+        """What comes, and a beat each second, until the feed overruns."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _BEAT_S
+        while not feed.overrun:
+            try:
+                async with asyncio.timeout_at(due):
+                    event = await feed.queue.get()
+            except TimeoutError:
+                due = loop.time() + _BEAT_S
+                event = self._beat()
+            yield event
+
+    def _beat(self) -> pb.FollowResponse:
+        age_s = self._pump.reach.age_s(time.monotonic())
+        return beat_event(self._state.snapshot.topology.revision, age_s)
 
 
 def _start(

@@ -102,7 +102,14 @@ class Contents:
 class Store(Protocol):
     """A store; every method may raise Unavailable."""
 
-    store_id: str
+    @property
+    def store_id(self) -> str:
+        """Tells this store from every other; empty until it was reached."""
+        ...
+
+    async def head(self) -> int:
+        """The newest revision, asked of the store itself: cheap, and proof that it is there."""
+        ...
 
     async def load(self) -> Contents:
         """Everything, as it was at one revision."""
@@ -140,6 +147,10 @@ class Store(Protocol):
 
     async def history(self, limit: int = 100, before: int | None = None) -> tuple[AuditEntry, ...]:
         """The last `limit` revisions (older than `before`), newest first, as far as kept."""
+        ...
+
+    async def restamp(self, author: Author) -> str:
+        """Give the store a new id, and return it: from then on it counts as another store."""
         ...
 
     async def run(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
+import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ class EmbeddedStore:
             f" waiting={len(self._waiting)} {self._leases!r}>"
         )
 
+    async def head(self) -> int:
+        return await self._read(self._file.head)
+
     async def load(self) -> Contents:
         contents = await self._read(self._file.load)
         # It may have come by before its writer heard: whoever loads it may follow from there.
@@ -147,6 +151,12 @@ class EmbeddedStore:
 
     async def history(self, limit: int = 100, before: int | None = None) -> tuple[AuditEntry, ...]:
         return await self._read(self._file.history, limit, before)
+
+    async def restamp(self, author: Author) -> str:
+        self._head.check()
+        self.store_id = await self._threads.write(partial(self._file.restamp, uuid.uuid4().hex))
+        log.info("store has a new id: store=%s by=%s", self.store_id, author.who)
+        return self.store_id
 
     async def run(self) -> None:
         async for _ in self._leases.ticks():

@@ -111,6 +111,18 @@ class StoreFile:
             self._write_rows(group, at_unix_s)
             return outcomes
 
+    def restamp(self, store_id: str) -> str:
+        """Give the store another id."""
+        with schema.unavailable(self.path), _transaction(self.writer, "IMMEDIATE"):
+            self.writer.execute("UPDATE store SET id = ?", (store_id,))
+            self.store_id = store_id
+            return store_id
+
+    def head(self) -> int:
+        """The newest revision."""
+        with schema.unavailable(self.path), _transaction(self._reader):
+            return _head(self._reader)
+
     def trim(self, upto: int) -> int:
         """Forget some of the history up to a revision; returns the oldest one left."""
         with schema.unavailable(self.path), _transaction(self.writer, "IMMEDIATE"):

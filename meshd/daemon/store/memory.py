@@ -57,6 +57,10 @@ class MemoryStore:
         finally:
             self._is_there.set()
 
+    async def head(self) -> int:
+        self._check()
+        return self._head.revision
+
     async def load(self) -> Contents:
         self._check()
         items = tuple(self._items[key] for key in sorted(self._items))
@@ -102,6 +106,11 @@ class MemoryStore:
             entry for entry, _ in reversed(self._log) if before is None or entry.revision < before
         )
         return tuple(itertools.islice(older, max(limit, 0)))
+
+    async def restamp(self, author: Author) -> str:
+        self._check()
+        self.store_id = uuid.uuid4().hex
+        return self.store_id
 
     async def run(self) -> None:
         async for _ in self._leases.ticks():
