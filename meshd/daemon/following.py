@@ -135,7 +135,9 @@ class Following:
     async def _watch(self) -> None:
         """Hand on batches until it is time to load everything."""
         assert self.followed is not None, "loaded before it is watched"
-        if await self._store.head() - self.followed > _BACKLOG:
+        head = await self._store.head()
+        is_other = self._store.store_id != self._state.snapshot.topology.store_id
+        if is_other or head - self.followed > _BACKLOG:
             self._lose()
             return
         try:

@@ -13,11 +13,11 @@ from meshd.core.topology import Change, Kind, Topology
 from meshd.daemon.following import Following
 from meshd.daemon.observed import Observed, Told
 from meshd.daemon.reach import Reach
-from meshd.daemon.relist import changes_of, differences
+from meshd.daemon.relist import Differences, differences, read
 from meshd.daemon.reports import Reports
 from meshd.daemon.state import Held, State, advanced
 from meshd.daemon.store.base import Batch, Contents, Item, Store
-from meshd.wire.records import GUARD_KEY, change_of, kind_and_name, record_of
+from meshd.wire.records import GUARD_KEY, kind_and_name, record_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ _DUTY = 0.5
 _TICK_S = 1.0
 # More changes than this are swapped in by a thread: the event loop has others to serve.
 _AT_ONCE = 500
+# Keys noted before others have their turn.
+_STEP = 2000
 
 
 def snapshot_of(contents: Contents) -> tuple[Snapshot, int]:
@@ -151,26 +153,18 @@ class Pump:
             await asyncio.sleep(min(_COALESCE_S, took * (1 / _DUTY - 1)))
 
     async def _apply(self, batches: Sequence[Batch]) -> None:
-        changes: list[Change] = []
-        guard = None
+        written = ((entry.key, entry.value) for batch in batches for entry in batch.changes)
+        changes = await self._read(written)
         for batch in batches:
-            for entry in batch.changes:
-                if entry.key == GUARD_KEY:
-                    guard = batch.revision
-                    continue
-                try:
-                    change = change_of(entry.key, entry.value)
-                except Malformed as error:
-                    self._ignore(error)
-                    continue
-                if change is not None:
-                    changes.append(change)
             self._note(batch)
-        await self._change(changes, batches[-1].revision, guard)
+        await self._change(changes, batches[-1].revision, self._revisions.get(GUARD_KEY))
 
-    def _ignore(self, error: Malformed) -> None:
-        self.ignored += 1
-        log.warning("change ignored: %s", error)
+    async def _read(self, written: Iterable[tuple[str, bytes | None]]) -> Sequence[Change]:
+        changes, faults = await read(written)
+        self.ignored += len(faults)
+        for error in faults:
+            log.warning("change ignored: %s", error)
+        return changes
 
     async def _change(
         self,
@@ -207,6 +201,8 @@ class Pump:
             made = advanced(snapshot, changes, revision, signals)
         else:
             made = await asyncio.to_thread(advanced, snapshot, changes, revision, signals)
+            # Taking it has nothing left to do then.
+            await asyncio.to_thread(self._state.lasting.swapped, made[0], time.monotonic())
         self._settle(pending)
         self._state.take(*made, guard)
 
@@ -224,24 +220,33 @@ class Pump:
             return
         topology = self._state.snapshot.topology
         found = await differences(self._revisions, topology, contents)
-        changes, faults = await changes_of(found, topology)
-        for error in faults:
-            self._ignore(error)
+        # What is as it was is no change: it was put again, or its revision was not known.
+        changes = [
+            change
+            for change in await self._read(found.written())
+            if topology.get(change.kind, change.name) != change.record
+        ]
         if found.missed:
             self.missed += len(found.missed)
             log.warning(
                 "store watch missed changes: count=%d %s", len(found.missed), found.missed[:5]
             )
+        await self._note_found(found)
         if changes or contents.revision > topology.revision:
             lost = [c.name for c in changes if c.kind is Kind.PRESENCE and c.record is None]
             doubted = lost if self.following.has_gap else ()
             guard = found.revisions.get(GUARD_KEY)
             await self._change(changes, contents.revision, guard, doubted)
-        self._revisions = found.revisions
-        for item in found.put:
+
+    async def _note_found(self, found: Differences) -> None:
+        """Remember where each key stands, in steps."""
+        for at, item in enumerate(found.put, 1):
+            if at % _STEP == 0:
+                await asyncio.sleep(0)
             self._hold(item.key, Held(item.lease, item.revision))
         for key in found.deleted:
             self._hold(key, None)
+        self._revisions = found.revisions
 
     async def _replace(self, contents: Contents) -> None:
         """Take a store that does not follow from the one before."""

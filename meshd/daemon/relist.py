@@ -5,7 +5,7 @@ by key and revision; values are read only where these differ.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshd.core.errors import Malformed
@@ -28,6 +28,13 @@ class Differences:
     missed: list[str] = field(default_factory=list)
     # Key -> revision, as the store has them all.
     revisions: dict[str, int] = field(default_factory=dict)
+
+    def written(self) -> Iterator[tuple[str, bytes | None]]:
+        """Each key with what stands there; None: nothing."""
+        for item in self.put:
+            yield item.key, item.value
+        for key in self.deleted:
+            yield key, None
 
 
 async def differences(
@@ -62,33 +69,23 @@ def _keys(topology: Topology) -> Iterator[str]:
             yield key_of(kind, record.name)
 
 
-async def changes_of(
-    found: Differences, topology: Topology
+async def read(
+    written: Iterable[tuple[str, bytes | None]],
 ) -> tuple[list[Change], list[Malformed]]:
-    """The changes of records that differences are, and what could not be read.
-
-    What is equal to what is held is no change: it was put again, or its revision was not known.
-    """
+    """What was written to keys as changes of records, and what cannot be read."""
     changes: list[Change] = []
     faults: list[Malformed] = []
-    for at, (key, value) in enumerate(_written(found)):
+    for at, (key, value) in enumerate(written, 1):
         if at % _READ_STEP == 0:
             await asyncio.sleep(0)
         try:
             change = change_of(key, value)
         except Malformed as error:
             faults.append(error)
-            continue
-        if change and topology.get(change.kind, change.name) != change.record:
-            changes.append(change)
+        else:
+            if change is not None:
+                changes.append(change)
     return changes, faults
-
-
-def _written(found: Differences) -> Iterator[tuple[str, bytes | None]]:
-    for item in found.put:
-        yield item.key, item.value
-    for key in found.deleted:
-        yield key, None
 
 
 def regress(held: Topology, contents: Contents) -> str:
