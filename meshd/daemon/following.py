@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from meshd.core.errors import Compacted, Refused, Unavailable
+from meshd.core.errors import Compacted, MeshError, Refused, Unavailable
 from meshd.daemon.reach import Reach
 from meshd.daemon.relist import regress
 from meshd.daemon.state import State
@@ -20,11 +20,14 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 # A store that must not be taken is looked at again.
 _FROZEN_S = 3.0
-# Loading everything is dear: whoever asks for it waits for the next turn.
-_LOAD_EVERY_S = 2.0
+# Loading everything is dear: whoever asks for it waits so long, and this share of the time at most
+# goes into it.
+_LOAD_EVERY_S = 0.2
+_LOAD_DUTY = 0.2
 # Loading is quicker than catching up with more than so many revisions.
 _BACKLOG = 5000
 _CATCH_UP_S = 2.0
+_SEEN_S = 1.0
 # Bounds what is not swapped in yet.
 _MOST_BATCHES = 4096
 
@@ -53,13 +56,12 @@ class Following:
         self.relist_s: float | None = None
         self._is_older = False
         self._loading = asyncio.Lock()
-        self._loaded_at = float("-inf")
+        self._rest_until = float("-inf")
         self._watching: asyncio.Timeout | None = None
 
     def begin(self, contents: Contents) -> None:
         """Everything was loaded and is in the state: go on from there."""
         self.followed, self.has_gap = contents.revision, False
-        self._loaded_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -74,7 +76,8 @@ class Following:
             except Compacted as error:
                 log.warning("store history has a gap, loading it whole: %s", error)
                 self._lose()
-            except Unavailable as error:
+            except MeshError as error:
+                # Not only away: it may not let this core in.
                 self._reach.lost(str(error))
                 await asyncio.sleep(_RETRY_S)
 
@@ -88,6 +91,14 @@ class Following:
         except Unavailable:
             return False
         return True
+
+    async def seen(self, revision: int) -> None:
+        """Wait until what was written came back; if the watch is slow it is loaded. Unavailable."""
+        try:
+            await self._state.reached(revision, _SEEN_S)
+        except Unavailable:
+            self.load_soon()
+            await self._state.reached(revision, _SEEN_S)
 
     async def accept(self, author: str) -> tuple[str, int]:
         """Take the store as it is; returns its id and revision. Refused if it need not be."""
@@ -111,8 +122,8 @@ class Following:
     async def _load(self) -> None:
         """Load everything, and have it taken if it may be."""
         async with self._loading:
+            began = asyncio.get_running_loop().time()
             contents = await self._store.load()
-            self._loaded_at = asyncio.get_running_loop().time()
             # All that was followed before is swapped in: what differs then was missed.
             await self.batches.join()
             self._judge(contents)
@@ -121,6 +132,8 @@ class Following:
             self.loads += 1
             await self._take(contents)
             self.followed, self.has_gap = contents.revision, False
+            now = asyncio.get_running_loop().time()
+            self._rest_until = now + max(_LOAD_EVERY_S, (now - began) / _LOAD_DUTY)
 
     def _judge(self, contents: Contents) -> None:
         held = self._state.snapshot.topology
@@ -156,7 +169,7 @@ class Following:
         watching = self._watching
         if watching is None or self.relist_s is None or watching.expired():
             return
-        soon = max(asyncio.get_running_loop().time(), self._loaded_at + _LOAD_EVERY_S)
+        soon = max(asyncio.get_running_loop().time(), self._rest_until)
         watching.reschedule(min(soon, watching.when() or soon))
 
     def _relist_in_s(self) -> float | None:

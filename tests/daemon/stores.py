@@ -1,6 +1,7 @@
 """A memory store that loses events, stalls, hangs, goes back in time or is wiped, as etcd can."""
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ class FaultyStore(MemoryStore):
         # Cleared: commits do not come back.
         self.committing = asyncio.Event()
         self.committing.set()
+
+    def way(self) -> "FaultyStore":
+        """Another way to the same store, which loses events of its own."""
+        made = copy.copy(self)
+        made.lost, made.heard = set(), asyncio.Event()
+        made.heard.set()
+        return made
 
     async def load(self) -> Any:
         self.loads += 1

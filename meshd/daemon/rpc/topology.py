@@ -213,7 +213,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
                 f"somebody else changed the topology at the same moment ({error}): nothing was"
                 " written, look at what there is now and try again"
             ) from None
-        await self._state.reached(revision)
+        await self._pump.following.seen(revision)
         return revision
 
     @unary
