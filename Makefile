@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench proto integration clean
+.PHONY: demo test test-docker check bench proto integration clean
 
 # The main job, live in the terminal; ONCE=1 ends by itself.
 demo: $(STAMP)
@@ -15,6 +15,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(PYTHON) -m tests.servers.install test
 	$(PYTHON) -m pytest
+
+# The cluster of examples/cluster in containers: several hosts, and what happens when they fail.
+test-docker: $(STAMP)
+	@$(PYTHON) -m tests.servers.install test
+	$(PYTHON) -m pytest tests/docker
 
 # What a reviewer runs: lint, types, layers, fast tests. Under a minute.
 check: $(STAMP)

@@ -28,6 +28,10 @@ FOR_TESTS = {
     "node": ("nodejs",),
     "etcd": ("etcd-server",),
     "etcdctl": ("etcd-client",),
+    "dockerd": ("docker.io",),
+    # Makes the base image where no registry can be reached.
+    "debootstrap": ("debootstrap",),
+    "docker-compose": ("docker-compose",),
 }
 FOR_BENCH = {
     **FOR_TESTS,

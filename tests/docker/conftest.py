@@ -1,0 +1,90 @@
+"""One engine and one cluster for all tests here; figures are printed at the end."""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.docker import images
+from tests.docker.cluster import Cluster
+from tests.docker.engine import NoEngine, open_engine
+
+_HERE = Path(__file__).parent
+_FIGURES = pytest.StashKey[list[str]]()
+# The first test also waits for a base image, six others and a cluster.
+_TIMEOUT_S = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for an engine is of the docker tests, and takes its time."""
+    for item in items:
+        if _HERE in item.path.parents and "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.docker)
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Shows a line at once: nobody should look at a still terminal for minutes."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    assert terminal is not None
+    return lambda line: terminal.write_line(f"docker: {line}")
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to print when all tests are done."""
+    return request.config.stash.setdefault(_FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured."""
+    lines = terminalreporter.config.stash.get(_FIGURES, [])
+    if lines:
+        terminalreporter.section("measured on the cluster")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def engine(say: Callable[[str], None]) -> Iterator[docker.DockerClient]:
+    """An engine that has all images."""
+    try:
+        with open_engine() as opened:
+            images.build(opened, say)
+            yield opened
+    except NoEngine as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    engine: docker.DockerClient,
+    say: Callable[[str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
+    """The cluster, up; who breaks it mends it."""
+    made = Cluster(engine, tmp_path_factory.mktemp("cluster"))
+    try:
+        made.up(say)
+        yield made
+    except BaseException:
+        for name in made.project.services:
+            say(f"{name}: {made.logs(name, 10)}")
+        raise
+    finally:
+        made.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the containers said."""
+    report = yield
+    found = getattr(item, "funcargs", {}).get("cluster")
+    if call.when == "call" and call.excinfo and isinstance(found, Cluster):
+        for name in found.project.services:
+            report.sections.append((f"log of {name}", found.logs(name)))
+    return report
