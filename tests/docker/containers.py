@@ -80,8 +80,9 @@ class Containers:
         return made
 
     def _endpoint(self, name: str, service: Service, network: str) -> dict[str, Any]:
-        address = service.networks[network].ipv4_address
-        return {"aliases": [name], "ipv4_address": str(address) if address else None}
+        wanted = service.networks[network]
+        address = str(wanted.ipv4_address) if wanted.ipv4_address else None
+        return {"aliases": [name, *wanted.aliases], "ipv4_address": address}
 
     def _mount(self, volume: str) -> str:
         source, rest = volume.split(":", 1)

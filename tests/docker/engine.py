@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import docker
+import pytest
 from docker.errors import DockerException
 
 from tests.servers.install import find
@@ -35,20 +36,22 @@ def cache() -> Path:
 @contextmanager
 def open_engine() -> Iterator[docker.DockerClient]:
     """A client of an engine; NoEngine if there is none and none can be started."""
-    client = _connect(None)
+    client = _connect()
     if client is not None:
         with closing(client):
             yield client
         return
-    with _own_engine() as url:
-        client = _connect(url)
+    with _own_engine() as url, pytest.MonkeyPatch.context() as environment:
+        # Programs that are started from here shall find it too.
+        environment.setenv("DOCKER_HOST", url)
+        client = _connect()
         if client is None:
             raise NoEngine("the engine that was started does not answer")
         with closing(client):
             yield client
 
 
-def _connect(url: str | None) -> docker.DockerClient | None:
+def _connect(url: str | None = None) -> docker.DockerClient | None:
     """A client of the engine at a URL, or where the environment says; None if none answers."""
     client = None
     try:
