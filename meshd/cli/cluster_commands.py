@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.live import Live
 
-from meshd.cli.connect import Server, author, fail
+from meshd.cli.connect import Server, author, confirm
 from meshd.cli.output import as_dict, console, json_option, make_table, print_json, print_table
 from meshd.v1 import cluster_pb2 as pb
 from meshd.v1 import cluster_pb2_grpc
@@ -133,7 +133,7 @@ def accept_store(server: Server, yes: bool, as_json: bool) -> None:
         for name, alarm in alarms.items():
             click.echo(f"{name}: {alarm}")
     if not yes:
-        _confirm()
+        confirm("take the store as it is?", "nothing was accepted")
     request = pb.AcceptStoreRequest(author=author())
     with server.channel() as channel:
         stub = cluster_pb2_grpc.ClusterStub(channel)
@@ -145,13 +145,6 @@ def accept_store(server: Server, yes: bool, as_json: bool) -> None:
     click.echo(f"accepted: store {done.store_id} at revision {done.revision}")
     for name, alarm in waiting.items():
         click.echo(f"{name} still waits: {alarm}", err=True)
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        fail(["nothing was accepted: no terminal to ask on; --yes accepts without asking"])
-    if not click.confirm("take the store as it is?"):
-        fail(["nothing was accepted"])
 
 
 def _alarms(reply: pb.NodesResponse) -> dict[str, str]:

@@ -65,6 +65,14 @@ def fail(lines: list[str], code: int = REFUSED) -> NoReturn:
     sys.exit(code)
 
 
+def confirm(question: str, refused: str) -> None:
+    """Ask, where there is a terminal; end the program with `refused` unless the answer is yes."""
+    if not sys.stdin.isatty():
+        fail([f"{refused}: no terminal to ask on; --yes goes on without asking"])
+    if not click.confirm(question):
+        fail([refused])
+
+
 def wants_json() -> bool:
     """True if the running command was given --json."""
     context = click.get_current_context(silent=True)

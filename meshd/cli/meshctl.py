@@ -8,6 +8,7 @@ from meshd.cli.connect import Server
 from meshd.cli.doctor.command import doctor
 from meshd.cli.instance_commands import instance
 from meshd.cli.resolve_commands import explain, resolve
+from meshd.cli.snapshot_commands import snapshot
 from meshd.cli.top_command import top
 from meshd.cli.topology_commands import apply, export, get, history, plan
 from meshd.cli.watch_command import watch
@@ -35,7 +36,7 @@ def main(context: click.Context, server: str, timeout: float) -> None:
 
 _COMMANDS = (
     apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance,
-    nodes, accept_store,
+    nodes, accept_store, snapshot,
 )  # fmt: skip
 for command in _COMMANDS:
     main.add_command(command)

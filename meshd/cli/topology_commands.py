@@ -1,7 +1,6 @@
 """meshctl apply, plan, get, export, history: the topology as people see it."""
 
 import datetime
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
@@ -9,7 +8,7 @@ import click
 import yaml
 from google.protobuf.message import Message
 
-from meshd.cli.connect import Server, author, fail
+from meshd.cli.connect import Server, author, confirm, fail
 from meshd.cli.output import as_dict, console, json_option, print_json, print_table
 from meshd.core.model import Instance, Record
 from meshd.core.topology import Kind
@@ -99,7 +98,7 @@ def apply(
     if planned.unsafe and not force:
         fail([*planned.unsafe, "nothing was written; --force would do it"])
     if not yes:
-        _confirm()
+        confirm("apply?", "nothing was written")
     request = pb.ApplyRequest(
         document=document, revision=planned.revision, force=force, author=author()
     )
@@ -110,13 +109,6 @@ def apply(
         print_json(as_dict(done))
     else:
         click.echo(f"applied as revision {done.revision}")
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        fail(["nothing was written: no terminal to ask on; --yes applies without asking"])
-    if not click.confirm("apply?"):
-        fail(["nothing was written"])
 
 
 def _kind(context: click.Context, parameter: click.Parameter, value: str) -> Kind:
