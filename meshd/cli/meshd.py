@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +12,7 @@ import click
 from meshd import __version__
 from meshd.answerer.settings import AnswererSettings
 from meshd.cli.config import Config, read_config
+from meshd.cli.etcd_options import etcd_options, with_options
 from meshd.cli.listen import open_bridge, open_dns, open_table
 from meshd.cli.supervise import Role, supervise
 from meshd.core.errors import Invalid, MeshError
@@ -19,9 +20,6 @@ from meshd.daemon.settings import CoreSettings, ProbeSettings
 
 _REFUSED = 1
 _USAGE = 2
-
-Command = Callable[..., None]
-Decorator = Callable[[Command], Command]
 
 
 @click.group()
@@ -37,18 +35,7 @@ def main() -> None:
     )
 
 
-def _with(*options: Decorator) -> Decorator:
-    """A decorator that adds options, in the order that they are listed in."""
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_shared = _with(
+_shared = with_options(
     click.option(
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -66,22 +53,12 @@ _shared = _with(
     click.option("--node", help="Name of this node  [host name]"),
 )
 
-_path = click.Path(dir_okay=False, path_type=Path)
-_stored = _with(
-    click.option("--store", type=click.Choice(["embedded", "etcd"]), help="[embedded: a file]"),
-    click.option("--etcd", help="[https://]HOST:PORT[,HOST:PORT]  [127.0.0.1:2379]"),
-    click.option("--etcd-prefix", help="What its keys begin with  [/meshd/]"),
-    click.option("--etcd-ca", type=_path, help="CA of etcd's certificate, PEM  [the system's]"),
-    click.option("--etcd-cert", type=_path, help="Certificate to show to etcd, PEM."),
-    click.option("--etcd-key", type=_path, help="Its key, PEM; for nobody else to read."),
-    click.option("--etcd-user", help="User of etcd, where it wants a password."),
-    click.option("--etcd-password-file", type=_path, help="File that holds the password."),
-)
-
 
 @main.command()
 @_shared
-@_stored
+@click.option("--store", type=click.Choice(["embedded", "etcd"]), help="[embedded: a file]")
+@click.option("--etcd", help="[https://]HOST:PORT[,HOST:PORT]  [127.0.0.1:2379]")
+@etcd_options
 @click.option("--grpc", help="gRPC API, HOST:PORT  [127.0.0.1:7700]")
 @click.option("--advertise", help="Where other cores reach it, HOST:PORT  [as --grpc]")
 @click.option("--core", help="Other cores, for its answerers to turn to: HOST:PORT[,HOST:PORT]")
