@@ -15,6 +15,8 @@ from typing import NoReturn
 import click
 import grpc
 
+# A core that does not accept within this is passed over for the next.
+_TRY_S = 1.0
 REFUSED = 1
 UNREACHABLE = 3
 
@@ -31,26 +33,41 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which core to talk to, and how long to wait for it."""
+    """Which cores to talk to, the first that is there, and how long to wait for it."""
 
-    address: str
+    addresses: tuple[str, ...]
     timeout_s: float
 
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
         """A channel; what the core refuses ends the program with its reason."""
-        with grpc.insecure_channel(self.address, options=_OPTIONS) as channel:
+        address = self._first()
+        with grpc.insecure_channel(address, options=_OPTIONS) as channel:
             try:
                 yield channel
             except grpc.RpcError as error:
-                self._fail(error)
+                _fail(address, error)
 
-    def _fail(self, error: grpc.RpcError) -> NoReturn:
-        code: grpc.StatusCode = error.code()
-        details: str = error.details() or code.name
-        if code in _CODES:
-            details = f"cannot reach meshd at {self.address}: {details.splitlines()[0][:200]}"
-        fail(details.splitlines(), _CODES.get(code, REFUSED))
+    def _first(self) -> str:
+        """The first core that accepts connections, else the last."""
+        *others, last = self.addresses
+        return next((address for address in others if self._is_there(address)), last)
+
+    def _is_there(self, address: str) -> bool:
+        with grpc.insecure_channel(address) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(min(_TRY_S, self.timeout_s))
+            except grpc.FutureTimeoutError:
+                return False
+        return True
+
+
+def _fail(address: str, error: grpc.RpcError) -> NoReturn:
+    code: grpc.StatusCode = error.code()
+    details: str = error.details() or code.name
+    if code in _CODES:
+        details = f"cannot reach meshd at {address}: {details.splitlines()[0][:200]}"
+    fail(details.splitlines(), _CODES.get(code, REFUSED))
 
 
 def fail(lines: list[str], code: int = REFUSED) -> NoReturn:

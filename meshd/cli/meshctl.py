@@ -22,7 +22,7 @@ from meshd.cli.watch_command import watch
     envvar="MESHCTL_SERVER",
     show_default=True,
     show_envvar=True,
-    help="gRPC address of a core, HOST:PORT or unix:/path.",
+    help="gRPC address of a core, HOST:PORT or unix:/path; several, by commas: the first there.",
 )
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for it.")
 @click.pass_context
@@ -31,7 +31,10 @@ def main(context: click.Context, server: str, timeout: float) -> None:
 
     Exit codes: 0 done, 1 refused or failed, 2 usage, 3 cannot reach the server.
     """
-    context.obj = Server(server, timeout)
+    addresses = tuple(part for part in server.split(",") if part)
+    if not addresses:
+        raise click.BadParameter("names no core", param_hint="--server")
+    context.obj = Server(addresses, timeout)
 
 
 _COMMANDS = (

@@ -236,9 +236,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter a flag
         raise click.UsageError("--port NAME=NUMBER or --ready-port: else who knows it is ready?")
     if load_from and not load_from.startswith(("http://", "https://")):
         raise click.BadParameter("must begin with http:// or https://", param_hint="--load-from")
-    found = addresses or (_own_address(server.address),)
+    found = addresses or (_own_address(server.addresses[0]),)
     registration = Registration(
-        server.address,
+        server.addresses,
         name=name,
         service=service,
         version=version,

@@ -12,6 +12,7 @@ import pytest
 
 from meshd.v1 import cluster_pb2 as pb
 from meshd.v1 import cluster_pb2_grpc
+from tests.servers.processes import free_port
 
 EMPTY = "the store is empty and new: meshctl accept-store takes it"
 
@@ -81,6 +82,15 @@ def test_nodes_as_a_table(cluster: tuple[Cluster, str]) -> None:
     assert " ".join(rows[1][-len(EMPTY.split()) :]) == EMPTY
     assert rows[2][:7] == ["c", "c:7700", "0.1", "-", "-", "-", "never"]
     assert " ".join(caption) == "3 cores, store etcd cafe, newest revision 12"
+
+
+def test_the_first_core_that_is_there_is_asked(cluster: tuple[Cluster, str]) -> None:
+    done = meshctl(f"127.0.0.1:{free_port()},{cluster[1]},127.0.0.1:{free_port()}", "nodes")
+    assert (done.returncode, "store etcd cafe" in done.stdout) == (0, True)
+    nobody = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    done = meshctl(nobody, "nodes")
+    assert (done.returncode, "cannot reach meshd at" in done.stderr) == (3, True)
+    assert meshctl(",", "nodes").returncode == 2
 
 
 def test_nodes_as_json(cluster: tuple[Cluster, str]) -> None:

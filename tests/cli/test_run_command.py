@@ -40,8 +40,10 @@ class Run:
         self.port = free_port()
         options = ["--service", "api", "--version", "1.2.0", "--pop", "eu", "--address", ADDRESS]
         child = ["--", sys.executable, "-c", CHILD, ADDRESS, str(self.port)]
+        # The first core is never there.
+        cores = f"127.0.0.1:{free_port()},{meshd.grpc}"
         command = [
-            sys.executable, "-m", "meshd.cli.meshctl", "--server", meshd.grpc, "instance", "run",
+            sys.executable, "-m", "meshd.cli.meshctl", "--server", cores, "instance", "run",
             name, *options, "--port", f"http={self.port}", *more, *child,
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
