@@ -6,7 +6,7 @@ load is from its neighbours' median, and learns slowly, over some TTLs, what mak
 an instance that is half as strong as it says ends with half a share. tests/simulation shows both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
 from statistics import median
@@ -91,15 +91,17 @@ def rebalanced(
     return known, changed
 
 
-def resumed(view: ServiceView) -> dict[str, Learnt]:
+def resumed(view: ServiceView, told: Collection[str] | None = None) -> dict[str, Learnt]:
     """What must have been learnt for the shares in a view to follow from the loads in it.
 
-    A low share with a low load is no weak instance: it is one that was new, or just relieved.
+    `told` are those that tell a load, if that is known. A low share with a low load is no weak
+    instance: it is one that was new, or just relieved.
     """
     found = {}
     pops = _by_pop(view)
-    everyone = dict.fromkeys((member.instance.name for member in view.members), 1.0)
-    heard = {pop: _heard(members, everyone, {}) for pop, members in pops.items()}
+    names = [member.instance.name for member in view.members]
+    telling = dict.fromkeys((name for name in names if told is None or name in told), 1.0)
+    heard = {pop: _heard(members, telling, {}) for pop, members in pops.items()}
     for pop, here in heard.items():
         at_once = _spilt_at_once(here, _room(pop, pops, heard)) if here.members else 0.0
         is_silent = not any(member.signal.load for member in here.members)

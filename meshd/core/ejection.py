@@ -35,6 +35,11 @@ class Ejection(NamedTuple):
         return self._replace(until=min(now, self.until))
 
 
+def begun(now: float) -> Ejection:
+    """The ejection of one that is out since not long ago, for all that is known."""
+    return Ejection(1, now + _BASE_S)
+
+
 def allowed(members: int) -> int:
     """How many of so many instances may be ejected at once; of one or two, none."""
     return max(1, int(members * _MOST_SHARE)) if members > 2 else 0

@@ -6,6 +6,7 @@ are left out, so that a quarter that lies changes nothing. Where three hosts spe
 voice however many reporters it has: names are free, hosts are not.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp2
@@ -62,6 +63,17 @@ class Outcome:
             not 0 <= bucket < BUCKETS for bucket in self.latency
         ):
             raise Invalid([Fault("latency", "more replies than calls, or no such bucket")])
+
+    def plus(self, other: "Outcome") -> "Outcome":
+        """Both together."""
+        latency = Counter(self.latency) + Counter(other.latency)
+        return Outcome(
+            self.attempts + other.attempts,
+            self.connect_errors + other.connect_errors,
+            self.timeouts + other.timeouts,
+            self.failures + other.failures,
+            latency,
+        )
 
     @property
     def failed(self) -> int:

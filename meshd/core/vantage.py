@@ -1,4 +1,8 @@
-"""Which cores probe an instance: a few of them, the same on every node, spread evenly."""
+"""Which cores do what: a few probe each instance, one decides on each service.
+
+The same on every node that knows the same cores, and spread evenly. A core that goes leaves all
+other pairs as they are: only what it did finds another.
+"""
 
 from collections.abc import Sequence
 
@@ -6,10 +10,15 @@ from meshd.core.hashing import mix64, seed
 
 
 def probers(instance: str, cores: Sequence[str], vantage: int) -> tuple[str, ...]:
-    """The `vantage` cores that probe an instance (all, if there are fewer), by rendezvous hash.
+    """The `vantage` cores that probe an instance (all, if there are fewer), by rendezvous hash."""
+    return tuple(_ranked(instance, cores)[:vantage])
 
-    A core that goes leaves all other pairs as they are: only its instances find another.
-    """
-    at = seed(instance)
-    ranked = sorted(set(cores), key=lambda core: (mix64(at ^ seed(core)), core))
-    return tuple(ranked[:vantage])
+
+def decider(service: str, cores: Sequence[str]) -> str:
+    """The core that makes the signals of a service's instances, by rendezvous hash."""
+    return _ranked(service, cores)[0]
+
+
+def _ranked(name: str, cores: Sequence[str]) -> list[str]:
+    at = seed(name)
+    return sorted(set(cores), key=lambda core: (mix64(at ^ seed(core)), core))

@@ -20,7 +20,7 @@ class Node(_message.Message):
     def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., version: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("revision", "store_age_s", "alarm", "instances", "probed", "services", "reporters", "answerers")
+    __slots__ = ("revision", "store_age_s", "alarm", "instances", "probed", "services", "reporters", "answerers", "is_settled")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STORE_AGE_S_FIELD_NUMBER: _ClassVar[int]
     ALARM_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class NodeState(_message.Message):
     SERVICES_FIELD_NUMBER: _ClassVar[int]
     REPORTERS_FIELD_NUMBER: _ClassVar[int]
     ANSWERERS_FIELD_NUMBER: _ClassVar[int]
+    IS_SETTLED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     store_age_s: float
     alarm: str
@@ -37,7 +38,8 @@ class NodeState(_message.Message):
     services: int
     reporters: int
     answerers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, revision: _Optional[int] = ..., store_age_s: _Optional[float] = ..., alarm: _Optional[str] = ..., instances: _Optional[int] = ..., probed: _Optional[int] = ..., services: _Optional[int] = ..., reporters: _Optional[int] = ..., answerers: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_settled: bool
+    def __init__(self, revision: _Optional[int] = ..., store_age_s: _Optional[float] = ..., alarm: _Optional[str] = ..., instances: _Optional[int] = ..., probed: _Optional[int] = ..., services: _Optional[int] = ..., reporters: _Optional[int] = ..., answerers: _Optional[_Iterable[str]] = ..., is_settled: _Optional[bool] = ...) -> None: ...
 
 class NodesRequest(_message.Message):
     __slots__ = ()
@@ -80,28 +82,32 @@ class AcceptStoreResponse(_message.Message):
     def __init__(self, store_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Told(_message.Message):
-    __slots__ = ("instance", "load", "load_age_s", "in_flight", "lame_duck")
+    __slots__ = ("instance", "load", "load_age_s", "in_flight", "lame_duck", "age_s")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     LOAD_AGE_S_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     LAME_DUCK_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
     instance: str
     load: float
     load_age_s: float
     in_flight: int
     lame_duck: bool
-    def __init__(self, instance: _Optional[str] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., lame_duck: _Optional[bool] = ...) -> None: ...
+    age_s: float
+    def __init__(self, instance: _Optional[str] = ..., load: _Optional[float] = ..., load_age_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., lame_duck: _Optional[bool] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class Vote(_message.Message):
-    __slots__ = ("instance", "verdict", "reason")
+    __slots__ = ("instance", "verdict", "reason", "refuses")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    REFUSES_FIELD_NUMBER: _ClassVar[int]
     instance: str
     verdict: str
     reason: str
-    def __init__(self, instance: _Optional[str] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    refuses: bool
+    def __init__(self, instance: _Optional[str] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ..., refuses: _Optional[bool] = ...) -> None: ...
 
 class Heard(_message.Message):
     __slots__ = ("host", "reporter", "outcomes")
@@ -137,7 +143,7 @@ class HeardOutcome(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., attempts: _Optional[int] = ..., connect_errors: _Optional[int] = ..., timeouts: _Optional[int] = ..., failures: _Optional[int] = ..., latency: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class ExchangeRequest(_message.Message):
-    __slots__ = ("store_id", "node", "state", "signals", "told", "votes", "heard", "is_whole")
+    __slots__ = ("store_id", "node", "state", "signals", "told", "votes", "heard", "is_whole", "decides", "revision")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +152,8 @@ class ExchangeRequest(_message.Message):
     VOTES_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
     IS_WHOLE_FIELD_NUMBER: _ClassVar[int]
+    DECIDES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     store_id: str
     node: Node
     state: NodeState
@@ -154,7 +162,9 @@ class ExchangeRequest(_message.Message):
     votes: _containers.RepeatedCompositeFieldContainer[Vote]
     heard: _containers.RepeatedCompositeFieldContainer[Heard]
     is_whole: bool
-    def __init__(self, store_id: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., state: _Optional[_Union[NodeState, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_topology_pb2.SignalChange, _Mapping]]] = ..., told: _Optional[_Iterable[_Union[Told, _Mapping]]] = ..., votes: _Optional[_Iterable[_Union[Vote, _Mapping]]] = ..., heard: _Optional[_Iterable[_Union[Heard, _Mapping]]] = ..., is_whole: _Optional[bool] = ...) -> None: ...
+    decides: _containers.RepeatedScalarFieldContainer[str]
+    revision: int
+    def __init__(self, store_id: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., state: _Optional[_Union[NodeState, _Mapping]] = ..., signals: _Optional[_Iterable[_Union[_topology_pb2.SignalChange, _Mapping]]] = ..., told: _Optional[_Iterable[_Union[Told, _Mapping]]] = ..., votes: _Optional[_Iterable[_Union[Vote, _Mapping]]] = ..., heard: _Optional[_Iterable[_Union[Heard, _Mapping]]] = ..., is_whole: _Optional[bool] = ..., decides: _Optional[_Iterable[str]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
     __slots__ = ()
