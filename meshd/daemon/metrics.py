@@ -15,10 +15,10 @@ from meshd.core.outcomes import DISAGREEMENTS, disagreement
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Kind
 from meshd.core.verdict import Verdict
-from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump
 from meshd.daemon.reach import Reach
 from meshd.daemon.state import State
+from meshd.daemon.told import Told
 
 MOST_SERIES = 20_000
 _BY_INSTANCE = (
@@ -72,7 +72,7 @@ class CoreCollector(Collector):
 
     def _reports(self, snapshot: Snapshot) -> Iterable[Metric]:
         reports = self._pump.reports
-        probed = dict(self._pump.observed.probed)
+        probed = dict(self._pump.observed.votes.own)
         against = Counter(
             disagreement(probed.get(name), found) for name, found in dict(reports.folded).items()
         )

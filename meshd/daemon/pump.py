@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meshd.core.errors import Malformed
 from meshd.core.model import Check
@@ -11,12 +11,13 @@ from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
 from meshd.daemon.following import Following
-from meshd.daemon.observed import Observed, Told
+from meshd.daemon.observed import Observed
 from meshd.daemon.reach import Reach
 from meshd.daemon.relist import Differences, differences, read
 from meshd.daemon.reports import Reports
 from meshd.daemon.state import Held, State, advanced
 from meshd.daemon.store.base import Batch, Contents, Item, Store
+from meshd.daemon.told import Told
 from meshd.wire.records import GUARD_KEY, kind_and_name, record_of
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,13 @@ class Pump:
         self.beats = 0
         # Changes that the watch did not bring, and a load did.
         self.missed = 0
+        # Whoever has to know of keys that hold no record: told of each batch, and of each load.
+        self.on_batch: Callable[[Batch], None] = lambda batch: None
+        self.on_load: Callable[[Contents], None] = lambda contents: None
 
     def begin(self, contents: Contents) -> None:
         """The state was made of all this: go on from there."""
+        self.on_load(contents)
         self._revisions, self._state.leases = _places(contents)
         self.following.begin(contents)
 
@@ -94,6 +99,10 @@ class Pump:
     def alarm(self) -> str:
         """What an operator has to decide about the store; empty: nothing."""
         return self.following.alarm
+
+    def wake(self) -> None:
+        """Something was observed: swap it in soon."""
+        self._wake.set()
 
     def beat(self, instance: str, told: Told, load: float | None = None) -> None:
         """Note what an instance told; Invalid if the load is none."""
@@ -109,6 +118,11 @@ class Pump:
     def unprobed(self, instance: str) -> None:
         """Note that an instance is not probed."""
         self.observed.unprobed(self._state.snapshot, instance, time.monotonic())
+        self._wake.set()
+
+    def withdraw(self, instance: str) -> None:
+        """Note that an instance is left to other cores to probe."""
+        self.observed.withdraw(self._state.snapshot, instance, time.monotonic())
         self._wake.set()
 
     def store_away(self) -> None:
@@ -156,6 +170,7 @@ class Pump:
         written = ((entry.key, entry.value) for batch in batches for entry in batch.changes)
         changes = await self._read(written)
         for batch in batches:
+            self.on_batch(batch)
             self._note(batch)
         await self._change(changes, batches[-1].revision, self._revisions.get(GUARD_KEY))
 
@@ -177,7 +192,7 @@ class Pump:
         async with self._swapping:
             now = time.monotonic()
             self.observed.doubt(doubted, now)
-            self.observed.changed(self._state.snapshot, changes, now)
+            self.observed.changed(self._state.snapshot, changes, now, revision)
             self.reports.changed(self._state.snapshot, changes, now)
             await self._swap(changes, revision, guard)
 
@@ -215,6 +230,7 @@ class Pump:
 
     async def _take(self, contents: Contents) -> None:
         """Take a store that was loaded whole."""
+        self.on_load(contents)
         if contents.store_id != self._state.snapshot.topology.store_id:
             await self._replace(contents)
             return

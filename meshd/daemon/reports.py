@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from meshd.core.ejection import Ejection, ejections
+from meshd.core.ejection import Ejection, begun, ejections
 from meshd.core.histogram import Histogram, merged
 from meshd.core.model import Instance
 from meshd.core.outcomes import (
@@ -39,6 +39,11 @@ MOST_IN_ALL = 200_000
 _SILENT_S = 15.0
 # Members and voices looked at in one tick, some ten milliseconds; the others' turn comes next.
 _LOOKED_AT_A_TICK = 20_000
+# Pairs of instance and reporter that wait to be told to other cores.
+MOST_PASSED = 20_000
+_MOST_SUMMED = 1_000_000
+# Who decides on a service from now on keeps what clients made of it, until they were heard.
+_TAKEN_OVER_S = 6.0
 # Latencies are those of the last one to two such times; of one batch so many calls count.
 _LATENCY_S, _LATENCY_CALLS = 15.0, 100.0
 _NO_VOICES: Mapping[Reporter, Voice] = {}
@@ -91,6 +96,7 @@ class Reports:
 
     def __init__(self, observed: Observed) -> None:
         self._observed = observed
+        self._duties = observed.duties
         # Instance -> reporter -> what it saw, whoever was silent for longest first.
         self._voices: dict[str, dict[Reporter, Voice]] = {}
         self._size = 0
@@ -104,6 +110,12 @@ class Reports:
         self._paced: dict[Reporter, Paced] = {}
         # Instance -> what was made of it in its service's last turn.
         self.folded: dict[str, Folded] = {}
+        # Core -> what was reported for services that it decides on, until it is told.
+        self._passed: dict[str, dict[tuple[Reporter, str], Outcome]] = {}
+        # Services that were taken over from another core, and until when.
+        self._taken: dict[str, float] = {}
+        # Outcomes that did not get to another core.
+        self.lost = 0
         self.batches = 0
         self.calls = 0
         self.dropped = 0
@@ -137,7 +149,51 @@ class Reports:
     def note(
         self, snapshot: Snapshot, who: Reporter, name: str, outcome: Outcome, now: float
     ) -> bool:
-        """Note what a reporter saw of an instance that there is; False: there are too many."""
+        """Note what a reporter saw of an instance that there is; False: there are too many.
+
+        What another core decides on is kept until it is told.
+        """
+        core = self._duties.decider(snapshot.topology.instances[name].service)
+        if core != self._duties.node:
+            return self._pass(core, (who, name), outcome)
+        return self.note_here(snapshot, who, name, outcome, now)
+
+    def _pass(self, core: str, key: tuple[Reporter, str], outcome: Outcome) -> bool:
+        passed = self._passed.setdefault(core, {})
+        before = passed.get(key)
+        if before is None and sum(map(len, self._passed.values())) >= MOST_PASSED:
+            self.lost += 1
+            return False
+        # As many calls as a message can hold are more than count.
+        is_sum = before is not None and before.attempts + outcome.attempts < _MOST_SUMMED
+        passed[key] = before.plus(outcome) if before and is_sum else outcome
+        return True
+
+    def passed_to(self, core: str) -> Mapping[tuple[Reporter, str], Outcome]:
+        """What was reported for a core to decide on, once."""
+        return self._passed.pop(core, {})
+
+    def share(
+        self, snapshot: Snapshot, taken: Iterable[str], given: Iterable[str], now: float
+    ) -> None:
+        """This core decides on other services now."""
+        for service in given:
+            self._turns.pop(service, None)
+            self._ejections.pop(service, None)
+            for name in snapshot.rosters.get(service, ()):
+                self._forget(name)
+        for service in taken:
+            self._taken[service] = now + _TAKEN_OVER_S
+            self._turns[service] = None
+            out = _ejected(snapshot, snapshot.views[service])
+            self._ejections[service] = dict.fromkeys(out, begun(now))
+        for core in self._passed.keys() - set(self._duties.able):
+            self.lost += len(self._passed.pop(core))
+
+    def note_here(
+        self, snapshot: Snapshot, who: Reporter, name: str, outcome: Outcome, now: float
+    ) -> bool:
+        """As `note`, for a service that this core decides on."""
         if not outcome.attempts:
             return True
         voices = self._voices.get(name, {})
@@ -209,6 +265,8 @@ class Reports:
                 break
             del self._turns[service]
             view = snapshot.views.get(service)
+            if not self._duties.decides(service):
+                continue
             left -= self._judge(snapshot, view, now) if view else 1
 
     def _judge(self, snapshot: Snapshot, view: ServiceView, now: float) -> int:
@@ -222,11 +280,14 @@ class Reports:
             if voices:
                 found[name] = fold(voices, now)
         out = self._eject(snapshot, view, found, now)
-        is_calm = not found and not out
+        is_new = now < self._taken.get(view.service.name, 0.0)
+        is_calm = not found and not out and not is_new
         for member in view.members:
             name = member.instance.name
             before = self._observed.signal(snapshot, name).success
             success = 0.0 if name in out else success_after(before, found.get(name))
+            if is_new and name not in found and before:
+                success = before
             is_calm = is_calm and success == 1
             if success != before:
                 self._observed.succeeds(snapshot, name, success)
@@ -294,6 +355,7 @@ class Reports:
             del self._latency[name]
         for service in self._ejections.keys() - snapshot.views.keys():
             del self._ejections[service]
+        self._taken = {service: until for service, until in self._taken.items() if until > now}
         for name, signal in snapshot.signals.items():
             if signal.success != 1 and name in instances:
                 self._turns.setdefault(instances[name].service)

@@ -11,11 +11,11 @@ from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change
 from meshd.core.verdict import Probed, Verdict
 from meshd.daemon.metrics import MOST_SERIES, CoreCollector
-from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump
 from meshd.daemon.reach import Reach
 from meshd.daemon.state import Held, State
 from meshd.daemon.store.memory import MemoryStore
+from meshd.daemon.told import Told
 from tests import samples
 
 Found = dict[tuple[str, ...], float]
@@ -42,7 +42,7 @@ async def test_every_number() -> None:
     held = Signal(verdict=Verdict.DOWN, held=True)
     state, pump = core(samples.snapshot().advance(signals={"api-eu-2": held}))
     pump.beat("api-eu-1", Told(in_flight=7), 0.9)
-    pump.observed.probed.clear()
+    pump.observed.votes.own.clear()
     state.advance((), 7, pump.observed.pending)
     state.leases["wild-1"] = Held(1, 1)
     reach = Reach()
@@ -76,7 +76,7 @@ async def test_every_number() -> None:
 async def test_what_clients_report() -> None:
     state, pump = core(samples.snapshot())
     reports = pump.reports
-    pump.observed.probed |= {"api-us-1": Probed(), "api-us-2": Probed(Verdict.DOWN, False)}
+    pump.observed.votes.own |= {"api-us-1": Probed(), "api-us-2": Probed(Verdict.DOWN, False)}
     for name, failures in (("api-us-1", 20), ("api-us-2", 0), ("api-us-4", 0)):
         for who in ("a", "b", "c"):
             outcome = Outcome(20, failures=failures)

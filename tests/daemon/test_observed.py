@@ -24,7 +24,8 @@ from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
 from meshd.core.verdict import Verdict
-from meshd.daemon.observed import Observed, Told
+from meshd.daemon.observed import Observed
+from meshd.daemon.told import Told
 
 CHECK = Check("tcp", rise=1, fall=2)
 
@@ -130,7 +131,7 @@ def test_a_load_moves_the_share_fades_and_is_forgotten() -> None:
     assert shares[8:] == sorted(shares[8:]), "from the tenth second on it only rises"
     assert 0.5 < shares[40] < 1
     assert world.signal("eu-0") == Signal()
-    assert world.observed.learnt == {}
+    assert world.observed.shares.learnt == {}
 
 
 def test_the_last_who_told_a_load_stops_the_spilling() -> None:
@@ -162,10 +163,10 @@ def test_who_has_no_peers_in_its_pop_starts_at_once(there: tuple[str, ...]) -> N
     world.commits(
         *(Change.put(each) for name in FOUR for each in (world.instance(name), Presence(name)))
     )
-    assert not world.observed.ready_since
+    assert not world.observed.shares.ready_since
     assert not world.snapshot.signals
     world.commits(Change.put(world.instance("eu-9")), Change.put(Presence("eu-9")))
-    assert world.observed.ready_since.keys() == {"eu-9"}
+    assert world.observed.shares.ready_since.keys() == {"eu-9"}
 
 
 def test_one_that_is_up_again_starts_slowly() -> None:
@@ -320,10 +321,10 @@ def test_what_is_gone_is_forgotten() -> None:
     gone = (Change(Kind.PRESENCE, "eu-0", None), Change(Kind.INSTANCES, "eu-0", None))
     world.commits(*gone)
     world.passes(1)
-    observed = world.observed
-    for held in (observed.told, observed.probed, observed.learnt, observed.ready_since):
+    observed, shares = world.observed, world.observed.shares
+    for held in (observed.told, observed.votes.own, shares.learnt, shares.ready_since):
         assert "eu-0" not in held
-    assert "eu-0" not in observed.gone["api"]
+    assert "eu-0" not in observed.losses.gone["api"]
 
 
 def test_who_leaves_in_good_order_uses_no_budget() -> None:

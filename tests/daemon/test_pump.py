@@ -11,11 +11,11 @@ from meshd.core.selector import Version
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Kind, kind_of
 from meshd.core.verdict import Verdict
-from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump, snapshot_of
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Author, Delete, Put, Write
 from meshd.daemon.store.memory import MemoryStore
+from meshd.daemon.told import Told
 from meshd.wire.records import key_of, value_of
 from tests import samples
 

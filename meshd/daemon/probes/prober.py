@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable
 
 from meshd.core.guard import Guard
-from meshd.core.vantage import probers
 from meshd.core.verdict import is_turning, quick_s
 from meshd.daemon.probes.kinds import Kinds, Outcome
 from meshd.daemon.probes.metrics import ProbeMetrics
@@ -34,11 +33,11 @@ class Prober:
     ) -> None:
         self._state = state
         self._pump = pump
-        self._node = settings.node
         self._settings = settings.probes
         self._draw = draw
-        # Cores that share the work; today each stands alone.
-        self.cores = (settings.node,)
+        self._duties = pump.observed.duties
+        self._duties.followers.append(self._duties_moved)
+        self._has_moved = False
         self.metrics = ProbeMetrics()
         self.targets = Targets(guard, self._is_mine)
         pump.observed.seen = self.reason
@@ -71,16 +70,23 @@ class Prober:
             await self._state.moved()
 
     def _follow(self) -> None:
-        new, gone, idle = self.targets.follow(self._state.snapshot)
+        if self._has_moved:
+            self._has_moved = False
+            self.targets.reassign()
+        found = self.targets.follow(self._state.snapshot)
         now = _now()
-        for target in new:
-            if not target.refusal:
+        for target in found.new:
+            if target.refusal:
+                self._pump.unprobed(target.instance.name)
+            else:
                 self._schedule.add(target, now)
-        for _ in gone:
+        for _ in found.gone:
             self._schedule.note_gone()
-        for name in idle:
+        for name in found.idle:
             self._pump.unprobed(name)
-        if new or gone:
+        for name in found.left:
+            self._pump.withdraw(name)
+        if found.new or found.gone:
             refused = sum(1 for each in self.targets.by_name.values() if each.refusal)
             self.metrics.refused.set(refused)
 
@@ -122,15 +128,18 @@ class Prober:
 
     def _interval_s(self, target: Target) -> float:
         check = target.check
-        probed = self._pump.observed.probed.get(target.instance.name)
+        probed = self._pump.observed.votes.own.get(target.instance.name)
         every_s = check.every_s
         if probed is not None and is_turning(probed, check):
             every_s = quick_s(check)
         return every_s * (1 + check.jitter * (2 * self._draw() - 1))
 
     def _is_mine(self, instance: str) -> bool:
-        vantage = self._settings.vantage
-        return len(self.cores) <= vantage or self._node in probers(instance, self.cores, vantage)
+        return self._duties.node in self._duties.probers(instance)
+
+    def _duties_moved(self) -> None:
+        self._has_moved = True
+        self._wake.set()
 
 
 def _now() -> float:

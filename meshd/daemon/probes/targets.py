@@ -46,6 +46,19 @@ class Target:
         ) and self.check == other.check
 
 
+@dataclass(slots=True)
+class Followed:
+    """What a snapshot changed.
+
+    `idle`: whom nobody probes although probes judged it once. `left`: whom others probe now.
+    """
+
+    new: list[Target] = field(default_factory=list)
+    gone: list[Target] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Targets:
     """Follows snapshots; `is_mine` says which instances this core probes."""
@@ -54,27 +67,35 @@ class Targets:
     is_mine: Callable[[str], bool]
     by_name: dict[str, Target] = field(default_factory=dict)
     _views: Mapping[str, ServiceView] = field(default_factory=dict)
+    _is_reassigned: bool = False
 
-    def follow(self, snapshot: Snapshot) -> tuple[list[Target], list[Target], list[str]]:
-        """What is new, what has gone, and whom nobody probes although probes judged it once."""
-        new: list[Target] = []
-        gone: list[Target] = []
-        idle: list[str] = []
+    def reassign(self) -> None:
+        """What is this core's to probe has changed: look at all of them again."""
+        self._is_reassigned = True
+
+    def follow(self, snapshot: Snapshot) -> Followed:
+        """What has changed since the snapshot before."""
+        found = Followed()
         before, self._views = self._views, snapshot.views
-        if before is self._views:
-            return new, gone, idle
-        changed = [(n, view) for n, view in self._views.items() if before.get(n) is not view]
+        if before is self._views and not self._is_reassigned:
+            return found
+        changed = [
+            (name, view)
+            for name, view in self._views.items()
+            if before.get(name) is not view or self._is_reassigned
+        ]
         for name in [name for name in before if name not in self._views]:
-            gone += self._drop(name, before[name].members)
+            found.gone += self._drop(name, before[name].members)
         for name, view in changed:
             if name in before:
-                left = {member.instance.name for member in view.members}
+                there = {member.instance.name for member in view.members}
                 was = before[name].members
-                gone += self._drop(name, [m for m in was if m.instance.name not in left])
+                found.gone += self._drop(name, [m for m in was if m.instance.name not in there])
             for member in view.members:
-                self._member(view.service, member, new, gone)
-            idle += self._idle(view)
-        return new, gone, idle
+                self._member(view.service, member, found)
+            found.idle += self._idle(view)
+        self._is_reassigned = False
+        return found
 
     def _drop(self, service: str, members: Iterable[Member]) -> Iterable[Target]:
         for member in members:
@@ -88,12 +109,11 @@ class Targets:
         target.is_gone = True
         return target
 
-    def _member(
-        self, service: Service, member: Member, new: list[Target], gone: list[Target]
-    ) -> None:
+    def _member(self, service: Service, member: Member, found: Followed) -> None:
         instance = member.instance
         held = self.by_name.get(instance.name)
-        if held is not None and held.instance is instance and held.service is service:
+        is_same = held is not None and held.instance is instance and held.service is service
+        if is_same and not self._is_reassigned:
             return
         made = None
         if service.check is not None and self.is_mine(instance.name):
@@ -102,10 +122,12 @@ class Targets:
             held.instance, held.service = instance, service
             return
         if held is not None:
-            gone.append(self._forget(held))
+            found.gone.append(self._forget(held))
         if made is not None:
             self.by_name[instance.name] = made
-            new.append(made)
+            found.new.append(made)
+        elif held is not None and service.check is not None:
+            found.left.append(instance.name)
 
     def _idle(self, view: ServiceView) -> Iterable[str]:
         """Members that nobody probes, but that are judged as if."""

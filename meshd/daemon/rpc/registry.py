@@ -17,12 +17,12 @@ from meshd.core.errors import Conflict, Invalid, LeaseLost, MeshError, Unavailab
 from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Instance, Presence
 from meshd.core.topology import Kind
-from meshd.daemon.observed import Told
 from meshd.daemon.pump import Pump
 from meshd.daemon.rpc.hello import LEASE_S, instance_of
 from meshd.daemon.rpc.status import unary
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Author, Delete, Expect, Put, Store
+from meshd.daemon.told import Told
 from meshd.v1 import registry_pb2 as pb
 from meshd.v1 import registry_pb2_grpc
 from meshd.wire.messages import instance_to_message

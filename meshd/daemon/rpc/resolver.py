@@ -20,7 +20,7 @@ from meshd.core.snapshot import Snapshot
 from meshd.daemon.observed import Observed
 from meshd.daemon.reports import Reports
 from meshd.daemon.rpc.status import streaming, unary
-from meshd.daemon.rpc.top import Top, clients_of, clues_of
+from meshd.daemon.rpc.top import Top, clients_of, clues_of, decided_by
 from meshd.daemon.state import State
 from meshd.v1 import resolver_pb2 as pb
 from meshd.v1 import resolver_pb2_grpc
@@ -77,6 +77,8 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             range=found.ranges[-1].name if found.ranges else "",
             notes=found.notes,
         )
+        decider = decided_by(self._observed.duties, made.service)
+        made.notes.extend([decider] if decider else [])
         _fill_choice(made, found)
         self._fill_instances(made, snapshot, found)
         return made

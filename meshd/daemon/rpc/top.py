@@ -13,22 +13,32 @@ from meshd.core.ranking import Member
 from meshd.core.reasons import Clues, reason
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.spread import Spread, spread
-from meshd.daemon.observed import Observed, Told
+from meshd.daemon.duties import Duties
+from meshd.daemon.observed import Observed
 from meshd.daemon.reports import Reports, Seen
 from meshd.daemon.state import State
+from meshd.daemon.told import Told
 from meshd.v1 import resolver_pb2 as pb
 
 MOST_INSTANCES = 5000
 _NOTHING_TOLD = Told()
 
 
+def decided_by(duties: Duties, service: str) -> str:
+    """Which other core decides on a service, in words; empty: this one does."""
+    if not service or duties.decides(service):
+        return ""
+    return f"decided by core {duties.decider(service)}: what clients report is known there"
+
+
 def clues_of(observed: Observed, reports: Reports, name: str, now: float) -> Clues:
     """What is remembered of an instance and is not in its signal."""
-    told, since = observed.told.get(name), observed.ready_since.get(name)
+    told, since = observed.told.get(name), observed.shares.ready_since.get(name)
     ready_for_s = None if since is None else now - since
     is_lame_duck = told is not None and told.lame_duck
-    probed, clients = observed.probed.get(name), reports.folded.get(name)
-    return Clues(probed, is_lame_duck, ready_for_s, observed.seen(name), clients)
+    probed, clients = observed.votes.own.get(name), reports.folded.get(name)
+    seen = "; ".join(filter(None, (observed.seen(name), observed.votes.reason(name))))
+    return Clues(probed, is_lame_duck, ready_for_s, seen, clients)
 
 
 def clients_of(
@@ -99,7 +109,8 @@ class Top:
         clients = {name: seen_by(each, name, now) for name, each in clues.items()}
         moment = _Moment(snapshot, known, clues, clients, now)
         made = await asyncio.to_thread(self._make, moment, shown)
-        made.note = note
+        decider = decided_by(self._observed.duties, service)
+        made.note = "; ".join(filter(None, (note, decider)))
         return made
 
     def _make(self, moment: _Moment, shown: Sequence[Member]) -> pb.TopResponse:

@@ -218,7 +218,7 @@ async def test_news_is_probed_at_once() -> None:
 
 
 def _told() -> Any:
-    from meshd.daemon.observed import Told
+    from meshd.daemon.told import Told
 
     return Told()
 
@@ -249,7 +249,7 @@ async def test_what_no_check_judges_any_more_is_up() -> None:
             seen = server.requests
             await asyncio.sleep(0.5)
             assert server.requests <= seen + 1
-            assert made.pump.observed.probed == {}
+            assert made.pump.observed.votes.own == {}
             assert dict(made.state.snapshot.signals) == {}
         # It was down when the core stopped, and lost its check meanwhile.
         unchecked = web(server.port, None)
@@ -269,7 +269,7 @@ async def test_what_went_while_it_was_probed_leaves_nothing() -> None:
         await until("the probe ended", lambda: "in_flight 0.0" in made.metrics())
         await asyncio.sleep(0.3)
         assert server.requests == 1
-        assert made.pump.observed.probed == {}
+        assert made.pump.observed.votes.own == {}
         assert dict(made.state.snapshot.signals) == {}
 
 

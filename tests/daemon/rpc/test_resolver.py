@@ -13,10 +13,11 @@ from meshd.core.outcomes import Outcome, Reporter
 from meshd.core.topology import Change, Kind
 from meshd.core.verdict import Probed
 from meshd.daemon.drain import MARGIN_S
-from meshd.daemon.observed import Observed, Told
+from meshd.daemon.observed import Observed
 from meshd.daemon.reports import Reports
 from meshd.daemon.rpc.top import MOST_INSTANCES, Top
 from meshd.daemon.state import State
+from meshd.daemon.told import Told
 from meshd.v1 import resolver_pb2 as pb
 from tests import samples
 from tests.daemon.rpc.core import DOCUMENT, Core, code_of, core, until
@@ -84,7 +85,7 @@ async def test_top_tells_what_was_told(tmp_path: Path) -> None:
 
 async def test_that_probes_and_clients_disagree_is_told(tmp_path: Path) -> None:
     async with core(tmp_path) as made:
-        made.pump.observed.probed["api-eu-1"] = Probed()
+        made.pump.observed.votes.own["api-eu-1"] = Probed()
         for who in ("a", "b", "c"):
             outcome = Outcome(20, connect_errors=15, latency={39: 5})
             snapshot, reporter = made.state.snapshot, Reporter("10.1.0.9", who)
