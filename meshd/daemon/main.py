@@ -9,13 +9,20 @@ from collections.abc import Iterator
 
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
+from meshd.daemon.duties import Duties
+from meshd.daemon.exchange import Exchange
+from meshd.daemon.exchange_metrics import ExchangeCollector
 from meshd.daemon.forget import forget_absent
 from meshd.daemon.gate import Gate
 from meshd.daemon.http import start_http
+from meshd.daemon.members import Members
 from meshd.daemon.metrics import CoreCollector
+from meshd.daemon.node import OwnState, own_node, swap_session
+from meshd.daemon.observed import Observed
 from meshd.daemon.probes.own import guard_of
 from meshd.daemon.probes.prober import Prober
 from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.rpc.cluster import Cluster
 from meshd.daemon.saved import keep_saved, read_saved
 from meshd.daemon.server import start_server
 from meshd.daemon.settings import CoreSettings
@@ -43,11 +50,11 @@ async def begin(settings: CoreSettings, store: Store) -> tuple[State, Pump]:
         signals = saved.signals if saved else {}
         known = {name: held for name, held in signals.items() if name in instances}
         state = State(snapshot.advance(signals=known), guard)
-        pump = Pump(store, state)
+        pump = _pump(settings, store, state)
         pump.begin(contents)
         return state, pump
     state = State(saved.snapshot() if saved else Snapshot.build(Topology()), 0)
-    pump = Pump(store, state)
+    pump = _pump(settings, store, state)
     pump.following.relist_s = settings.relist_s
     return state, pump
 
@@ -60,6 +67,21 @@ def _unstirred() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def _pump(settings: CoreSettings, store: Store, state: State) -> Pump:
+    duties = Duties(settings.node, settings.probes.vantage)
+    return Pump(store, state, Observed.resume(state.snapshot, duties))
+
+
+def _members(settings: CoreSettings, store: Store, pump: Pump) -> Members:
+    """The cores of a store, as the pump hears of them."""
+    node = own_node(settings)
+    predecessor = swap_session(settings.data / "session", node.session)
+    is_alone = settings.store == "embedded"
+    made = Members(store, node, is_alone=is_alone, predecessor=predecessor)
+    pump.on_batch, pump.on_load = made.changed, made.loaded
+    return made
 
 
 async def run(settings: CoreSettings) -> None:
@@ -78,11 +100,15 @@ async def run(settings: CoreSettings) -> None:
         addresses = [settings.grpc, f"unix:{settings.data / 'core.sock'}"]
         guard = guard_of(settings)
         prober = Prober(state, pump, settings, guard)
-        server = await start_server(addresses, gate, state, pump, guard)
+        members = _members(settings, gate, pump)
+        own_state = OwnState(state, pump, prober, lambda: server.registry.streams)
+        exchange = Exchange(state, pump, members, own_state)
+        cluster = Cluster(state, exchange, settings.store, pump.following.accept)
+        server = await start_server(addresses, gate, state, pump, guard, cluster)
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
         core_metrics = CoreCollector(state, pump, pump.reach, lambda: server.registry.streams)
-        collectors = [core_metrics, prober.metrics]
+        collectors = [core_metrics, prober.metrics, ExchangeCollector(exchange, pump.reports)]
         runner = await start_http(state, pump, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
@@ -96,11 +122,14 @@ async def run(settings: CoreSettings) -> None:
                     pump.run_signals(),
                     pump.run_ticks(),
                     prober.run(),
+                    members.run(),
+                    exchange.run(),
                     server.tell_health(state),
                     keep_saved(settings.data / "state", state, topology=not is_embedded),
                     forget_absent(gate, state, settings.forget_after_s),
                 )
             ]
             await stopped.wait()
+            await members.leave()
             for task in work:
                 task.cancel()

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from meshd.core.guard import STRICT, Guard
 from meshd.daemon.pump import Pump
 from meshd.daemon.reports import MOST_REPORTERS
+from meshd.daemon.rpc.cluster import Cluster
 from meshd.daemon.rpc.registry import MOST_STREAMS, Registry
 from meshd.daemon.rpc.reporter import Reporter
 from meshd.daemon.rpc.resolver import Resolver
@@ -19,6 +20,8 @@ from meshd.daemon.rpc.waiting import Waiting
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Store
 from meshd.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
     reporter_pb2,
@@ -69,6 +72,7 @@ class Server:
     registry: Registry
     reporter: Reporter
     health: health.aio.HealthServicer
+    names: Sequence[str]
 
     async def stop(self, grace_s: float | None) -> None:
         """End it in order: processes that are registered are still there afterwards."""
@@ -86,12 +90,17 @@ class Server:
         await self._tell(health_pb2.HealthCheckResponse.SERVING)
 
     async def _tell(self, status: Any) -> None:
-        for name in ("", *_SERVICES):
+        for name in ("", *self.names):
             await self.health.set(name, status)
 
 
 async def start_server(
-    addresses: Sequence[str], store: Store, state: State, pump: Pump, guard: Guard = STRICT
+    addresses: Sequence[str],
+    store: Store,
+    state: State,
+    pump: Pump,
+    guard: Guard = STRICT,
+    cluster: Cluster | None = None,
 ) -> Server:
     """Serve on every address (HOST:PORT or unix:PATH); OSError if one cannot be had."""
     registry = Registry(store, state, pump, guard)
@@ -106,10 +115,14 @@ async def start_server(
     registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
     reporter = Reporter(state, pump.reports)
     reporter_pb2_grpc.add_ReporterServicer_to_server(reporter, server)
+    names = [*_SERVICES]
+    if cluster is not None:
+        cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
+        names.append(cluster_pb2.DESCRIPTOR.services_by_name["Cluster"].full_name)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(
-        (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     for address in addresses:
         try:
@@ -119,6 +132,6 @@ async def start_server(
         if not bound and not address.startswith("unix:"):
             raise OSError(f"cannot listen on {address}")
     await server.start()
-    made = Server(server, registry, reporter, servicer)
+    made = Server(server, registry, reporter, servicer, names)
     await made.begin(state)
     return made

@@ -48,7 +48,9 @@ class Held(NamedTuple):
 class Feed:
     """What one follower has still to be sent; overruns instead of growing."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        # Who follows, for people.
+        self.name = name
         self.queue: asyncio.Queue[FollowResponse] = asyncio.Queue(_FEED_BOUND)
         self.overrun = False
 
@@ -124,9 +126,9 @@ class State:
         while not self.is_loaded:
             await self.moved()
 
-    def follow(self) -> Feed:
+    def follow(self, name: str = "") -> Feed:
         """A feed of everything after the snapshot of this moment."""
-        feed = Feed()
+        feed = Feed(name)
         self._feeds.add(feed)
         return feed
 
@@ -138,6 +140,11 @@ class State:
     def followers(self) -> int:
         """How many follow now."""
         return len(self._feeds)
+
+    @property
+    def follower_names(self) -> list[str]:
+        """Who follows now."""
+        return sorted({feed.name for feed in self._feeds} - {""})
 
     def since(self, store_id: str, revision: int) -> Sequence[FollowResponse] | None:
         """The changes after a revision, or None if only a whole snapshot will do."""

@@ -6,6 +6,7 @@ from meshd.core.errors import Invalid
 from meshd.core.histogram import BUCKETS
 from meshd.core.outcomes import Outcome
 from meshd.v1 import reporter_pb2 as pb
+from meshd.v1.cluster_pb2 import HeardOutcome
 
 # What was gathered for longer is no news.
 _LONGEST_S = 60.0
@@ -25,7 +26,7 @@ def is_timely(request: pb.ReportRequest) -> bool:
     return math.isfinite(request.window_s) and 0 <= request.window_s <= _LONGEST_S
 
 
-def outcome_from_message(message: pb.Outcomes) -> Outcome:
+def outcome_from_message(message: pb.Outcomes | HeardOutcome) -> Outcome:
     """What one reporter saw of one instance; Invalid for counts that cannot be."""
     if len(message.latency) > BUCKETS:
         raise Invalid("latency has buckets that there are not")

@@ -230,7 +230,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
             # It came from a core that is ahead of this one.
             await self._pump.following.catch_up(request.revision)
         yield self._beat()
-        feed = self._state.follow()
+        feed = self._state.follow(request.node)
         try:
             # No await between these: the feed holds exactly what comes after the snapshot.
             snapshot = self._state.snapshot
