@@ -1,11 +1,11 @@
-"""Who probes whom: as many as asked for, evenly, and steady when a core goes."""
+"""Who probes whom and who decides: as many as asked for, evenly, and steady when a core goes."""
 
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.core.vantage import probers
+from meshd.core.vantage import decider, probers
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 CORES = st.lists(NAMES, min_size=1, max_size=8, unique=True)
@@ -38,3 +38,20 @@ def test_the_spread_is_even() -> None:
     assert set(load) == set(cores)
     # 20,000 over five: each 4,000, and four standard deviations of a fair draw are 200.
     assert all(abs(count - 4000) < 200 for count in load.values()), load
+
+
+@given(NAMES, CORES)
+def test_one_decides(service: str, cores: list[str]) -> None:
+    chosen = decider(service, cores)
+    assert chosen in cores
+    assert decider(service, cores[::-1]) == chosen
+    others = [core for core in cores if core != chosen]
+    for gone in others:
+        assert decider(service, [core for core in cores if core != gone]) == chosen
+
+
+def test_deciding_is_spread_evenly() -> None:
+    cores = [f"core-{number}" for number in range(5)]
+    load = Counter(decider(f"service-{i}", cores) for i in range(10_000))
+    # Of 2,000 each, four standard deviations are 160.
+    assert all(abs(load[core] - 2000) < 160 for core in cores), load
