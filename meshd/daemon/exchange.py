@@ -96,7 +96,7 @@ class Exchange:
         live = members.live(now)
         self._settle(live, now)
         moved = pump.observed.share(
-            self._state.snapshot, live, members.able(live, self.own_state()), now
+            self._state.snapshot, live, members.able(live, self.own_state(), now), now
         )
         pump.reports.share(self._state.snapshot, moved.taken, moved.given, now)
         if moved.taken or moved.given:

@@ -42,6 +42,8 @@ class Hearing:
         self._pump = pump
         self._members = members
         self._speakers: dict[str, Speaker] = {}
+        # Core -> the session that was let speak last.
+        self._sessions: dict[str, str] = {}
         # When a core told everything last.
         self.whole_at: dict[str, float] = {}
         self.messages = 0
@@ -56,8 +58,11 @@ class Hearing:
         known = members.others.get(node.name)
         if known is None:
             raise Refused(f"{node.name[:64]!r} is no other core of this store")
-        if known.session != node.session and members.is_live(node.name, now):
+        # The store may show a process that has ended, but not two that live.
+        sessions = (known.session, self._sessions.get(node.name))
+        if node.session not in sessions and members.is_live(node.name, now):
             raise Refused(f"another process is called {node.name}")
+        self._sessions[node.name] = node.session
         before = self._speakers.get(node.name)
         if before is not None:
             before.is_replaced = True

@@ -15,7 +15,7 @@ from meshd.daemon.exchange_metrics import ExchangeCollector
 from meshd.daemon.forget import forget_absent
 from meshd.daemon.gate import Gate
 from meshd.daemon.http import start_http
-from meshd.daemon.members import Members
+from meshd.daemon.members import Kept, Members
 from meshd.daemon.metrics import CoreCollector
 from meshd.daemon.node import OwnState, own_node, swap_session
 from meshd.daemon.observed import Observed
@@ -79,7 +79,13 @@ def _members(settings: CoreSettings, store: Store, pump: Pump) -> Members:
     node = own_node(settings)
     predecessor = swap_session(settings.data / "session", node.session)
     is_alone = settings.store == "embedded"
-    made = Members(store, node, is_alone=is_alone, predecessor=predecessor)
+    made = Members(
+        store,
+        node,
+        is_alone=is_alone,
+        predecessor=predecessor,
+        kept=None if is_alone else Kept(settings.data / "nodes"),
+    )
     pump.on_batch, pump.on_load = made.changed, made.loaded
     return made
 

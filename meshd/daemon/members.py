@@ -7,12 +7,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from meshd.core.errors import LeaseLost, Malformed, MeshError, Refused, Unavailable
 from meshd.daemon.store.base import Author, Batch, Contents, Expect, Put, Store
-from meshd.v1.cluster_pb2 import Node, NodeState
+from meshd.v1.cluster_pb2 import Node, NodesResponse, NodeState, NodeStatus
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,37 @@ def node_of(key: str, value: bytes) -> Node:
     return node
 
 
+class Kept:
+    """The other cores on this disk, for a start while the store is away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Iterable[Node]:
+        """Those that were written last; none if there are none, or the file is damaged."""
+        try:
+            found = NodesResponse.FromString(self._path.read_bytes())
+            return [
+                node_of(PREFIX + each.node.name, each.node.SerializeToString())
+                for each in found.nodes
+            ]
+        except FileNotFoundError:
+            return []
+        except (OSError, DecodeError, Malformed) as error:
+            log.warning("other cores not read: path=%s error=%s", self._path, error)
+            return []
+
+    def write(self, nodes: Iterable[Node]) -> None:
+        """Replace the file whole; a full disk costs the copy alone."""
+        made = NodesResponse(nodes=[NodeStatus(node=node) for node in nodes])
+        draft = self._path.with_name(self._path.name + ".new")
+        try:
+            draft.write_bytes(made.SerializeToString())
+            draft.replace(self._path)
+        except OSError as error:
+            log.warning("other cores not written: path=%s error=%s", self._path, error)
+
+
 class Members:
     """The cores of a store, this one among them; alone, it is the only one."""
 
@@ -52,6 +84,7 @@ class Members:
         is_alone: bool = False,
         predecessor: str = "",
         lease_s: float = LEASE_S,
+        kept: Kept | None = None,
     ) -> None:
         self._store = store
         self.own = own
@@ -62,9 +95,14 @@ class Members:
         self._lease = 0
         # Name -> the core, and the revision that put its key.
         self._held: dict[str, tuple[Node, int]] = {}
+        self._kept = kept
+        if kept is not None:
+            self._held = {node.name: (node, 0) for node in kept.read() if node.name != own.name}
         self._gone: set[str] = set()
         self._seen = self._committed = 0
         self._taken_since: float | None = None
+        # Since when some core that may decide reaches the store; None: none does.
+        self._reached_since: float | None = float("-inf")
         self.states: dict[str, NodeState] = {}
         self.heard_at: dict[str, float] = {}
         # What an operator has to do something about; empty: nothing.
@@ -113,6 +151,11 @@ class Members:
         if name in self._held or len(self._held) < MOST_MEMBERS:
             self._held[name] = (node, revision)
             self._gone.discard(name)
+            self._keep_others()
+
+    def _keep_others(self) -> None:
+        if self._kept is not None:
+            self._kept.write(self.others.values())
 
     def hear(self, name: str, now: float, state: NodeState | None = None) -> None:
         """Another core said something."""
@@ -135,12 +178,14 @@ class Members:
             self._gone.discard(name)
             for held in (self._held, self.states, self.heard_at):
                 held.pop(name, None)
+            self._keep_others()
         return frozenset(name for name in self.others if self.is_live(name, now))
 
-    def able(self, live: Iterable[str], own: NodeState) -> tuple[str, ...]:
+    def able(self, live: Iterable[str], own: NodeState, now: float) -> tuple[str, ...]:
         """Of the live ones and this core, those that duties go to.
 
-        Those that know what the others know, and of them those whose store is not away.
+        Those that know what the others know, and of them those whose store is not away. When it
+        was away for all of them, those that reach it last have some time to.
         """
         states = {name: self.states[name] for name in live if name in self.states}
         states[self.own.name] = own
@@ -150,7 +195,13 @@ class Members:
             for name, state in settled.items()
             if state.HasField("store_age_s") and state.store_age_s <= _STORE_AWAY_S
         ]
-        return tuple(sorted(fresh or settled or [self.own.name]))
+        if not fresh:
+            self._reached_since = None
+        elif self._reached_since is None:
+            self._reached_since = now
+        elif now - self._reached_since > _STORE_AWAY_S:
+            return tuple(sorted(fresh))
+        return tuple(sorted(settled or [self.own.name]))
 
     async def run(self) -> None:
         """Keep this core's own key, for ever."""

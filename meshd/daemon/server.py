@@ -73,10 +73,13 @@ class Server:
     reporter: Reporter
     health: health.aio.HealthServicer
     names: Sequence[str]
+    cluster: Cluster | None
 
     async def stop(self, grace_s: float | None) -> None:
         """End it in order: processes that are registered are still there afterwards."""
         self.registry.is_stopping = True
+        if self.cluster is not None:
+            self.cluster.end()
         await self.server.stop(grace_s)
 
     async def begin(self, state: State) -> None:
@@ -132,6 +135,6 @@ async def start_server(
         if not bound and not address.startswith("unix:"):
             raise OSError(f"cannot listen on {address}")
     await server.start()
-    made = Server(server, registry, reporter, servicer, names)
+    made = Server(server, registry, reporter, servicer, names, cluster)
     await made.begin(state)
     return made

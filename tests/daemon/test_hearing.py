@@ -320,6 +320,7 @@ def test_a_stranger_is_refused() -> None:
         a.hearing.admit(pb.ExchangeRequest(store_id="x", node=other), 2.0)
     # Once it is silent, its successor is heard.
     a.hearing.admit(pb.ExchangeRequest(store_id="x", node=other), 9.0)
+    a.hearing.admit(pb.ExchangeRequest(store_id="x", node=other), 9.5)
     with pytest.raises(Refused, match="another stream"):
         a.hears("b", pb.ExchangeRequest(), 9.0)
 

@@ -5,12 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from meshd.core.errors import Malformed
-from meshd.daemon.members import LIVE_S, MOST_MEMBERS, PREFIX, Members, node_of
-from meshd.daemon.store.base import Author, Batch, Change, Delete, Put
+from meshd.daemon.members import LIVE_S, MOST_MEMBERS, PREFIX, Kept, Members, node_of
+from meshd.daemon.store.base import Author, Batch, Change, Contents, Delete, Item, Put
 from meshd.daemon.store.memory import MemoryStore
 from meshd.v1.cluster_pb2 import Node, NodeState
 from tests.daemon.cores import until
@@ -155,14 +156,31 @@ def test_what_is_no_core_is_ignored() -> None:
     assert len(members.others) == MOST_MEMBERS
 
 
+def test_others_are_known_from_disk(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "nodes")
+    before = Members(MemoryStore(), node("a"), kept=kept)
+    for name in ("a", "b", "c"):
+        value = node(name).SerializeToString()
+        before.changed(Batch(1, (Change(PREFIX + name, value, 0),)))
+    after = Members(MemoryStore(), node("a", "2"), kept=kept)
+    assert after.others == {"b": node("b"), "c": node("c")}
+    assert not after.has_joined
+    after.loaded(Contents("x", 2, (Item(PREFIX + "b", node("b").SerializeToString(), 1, 1),)))
+    assert after.live(9.0) == frozenset()
+    assert after.others == {"b": node("b")}
+    assert list(kept.read()) == [node("b")]
+    (tmp_path / "nodes").write_bytes(b"\xff")
+    assert list(kept.read()) == []
+
+
 def test_duties_go_to_who_knows_and_reaches_the_store() -> None:
     members = Members(MemoryStore(), node("a"))
-    own = NodeState(store_age_s=0.5, is_settled=True)
+    own, now = NodeState(store_age_s=0.5, is_settled=True), 1.0
 
     def able(**states: NodeState) -> tuple[str, ...]:
         for name, state in states.items():
-            members.hear(name, 1.0, state)
-        return members.able(states, own)
+            members.hear(name, now, state)
+        return members.able(states, own, now)
 
     good = NodeState(store_age_s=1.0, is_settled=True)
     assert able(b=good, c=good) == ("a", "b", "c")
@@ -175,5 +193,9 @@ def test_duties_go_to_who_knows_and_reaches_the_store() -> None:
     assert able(b=good) == ("b",)
     away = NodeState(store_age_s=9.0, is_settled=True)
     assert able(b=away, c=away) == ("a", "b", "c"), "with the store away they go on"
+    now = 2.0
+    assert able(b=good, c=away) == ("a", "b", "c"), "who reaches it last has some time to"
+    now = 8.0
+    assert able(b=good, c=away) == ("b",)
     own = NodeState()
     assert able(b=NodeState()) == ("a",), "where nobody knows, each goes by what it has"

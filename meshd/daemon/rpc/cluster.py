@@ -39,22 +39,38 @@ class Cluster(cluster_pb2_grpc.ClusterServicer):
         self._exchange = exchange
         self._store = store
         self._accept = accept
+        self._streams: set[asyncio.Timeout] = set()
 
     @unary
     async def Exchange(self, _: Any, context: Any) -> None:  # noqa: N802
-        hearing = self._exchange.hearing
-        first = await _read(context)
-        if first is grpc.aio.EOF:
-            raise Invalid("nothing was said")
-        speaker = hearing.admit(first, time.monotonic())
         try:
-            message = first
+            async with asyncio.timeout(_SILENCE_S) as silence:
+                self._streams.add(silence)
+                await self._hear(context, silence)
+        except TimeoutError:
+            raise Unavailable("this core ends, or nothing was said for long") from None
+        finally:
+            self._streams.discard(silence)
+
+    async def _hear(self, context: Any, silence: asyncio.Timeout) -> None:
+        hearing, loop = self._exchange.hearing, asyncio.get_running_loop()
+        message = await context.read()
+        if message is grpc.aio.EOF:
+            raise Invalid("nothing was said")
+        speaker = hearing.admit(message, time.monotonic())
+        try:
             while message is not grpc.aio.EOF:
                 hearing.take(speaker, message, time.monotonic())
+                silence.reschedule(loop.time() + _SILENCE_S)
                 await context.write(pb.ExchangeResponse())
-                message = await _read(context)
+                message = await context.read()
         finally:
             hearing.end(speaker)
+
+    def end(self) -> None:
+        """Hear nobody any more: the process is about to end."""
+        for silence in self._streams:
+            silence.reschedule(0.0)
 
     @unary
     async def Nodes(self, request: pb.NodesRequest, context: Any) -> pb.NodesResponse:  # noqa: N802
@@ -78,11 +94,3 @@ class Cluster(cluster_pb2_grpc.ClusterServicer):
     ) -> pb.AcceptStoreResponse:
         store_id, revision = await self._accept(request.author or "unknown")
         return pb.AcceptStoreResponse(store_id=store_id, revision=revision)
-
-
-async def _read(context: Any) -> Any:
-    try:
-        async with asyncio.timeout(_SILENCE_S):
-            return await context.read()
-    except TimeoutError:
-        raise Unavailable(f"nothing was said for {_SILENCE_S:g} s") from None

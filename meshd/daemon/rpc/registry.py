@@ -173,8 +173,10 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                     if which != "beat":
                         raise Invalid("after its hello a process says beat or leave")
                     made.heard_at = asyncio.get_running_loop().time()
-                    await self._renew(made)
+                    self._check_owner(made)
+                    # First, for a store that is away is waited for.
                     self._note(made, request.beat)
+                    await self._renew(made)
                     await context.write(await self._answer(made, request.beat))
         except TimeoutError:
             made.has_ended = True
@@ -202,7 +204,6 @@ class Registry(registry_pb2_grpc.RegistryServicer):
 
     async def _renew(self, made: _Registration) -> None:
         """Keep the lease; one that ran out while nobody could renew it is made anew."""
-        self._check_owner(made)
         try:
             await self._store.renew(made.lease)
             if self._holds(made):
