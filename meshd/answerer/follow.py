@@ -17,7 +17,7 @@ from meshd.answerer.state import State
 from meshd.core.errors import MeshError, Refused
 from meshd.core.snapshot import Snapshot
 from meshd.v1 import topology_pb2_grpc
-from meshd.v1.topology_pb2 import FollowRequest, FollowResponse
+from meshd.v1.topology_pb2 import Beat, FollowRequest, FollowResponse
 from meshd.wire.follow import SnapshotReader, snapshot_events
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,12 @@ _NOT_THERE = grpc.StatusCode.UNAVAILABLE
 # Cores send a beat each second.
 _SILENCE_S = 4.0
 _BACKOFF_S = (0.1, 2.0)
+# A core that has not reached its store for so long is left for one that clearly has: when all of
+# them lose it, they do so within two seconds.
+_STORE_AWAY_S, _STORE_THERE_S = 5.0, 3.0
+# How often other cores are looked at, and how often in a row one must be well to come back to it.
+_LOOK_EVERY_S = 5.0
+_LOOKS = 3
 # A full disk is not tried more often.
 _FOLD_EVERY_S = 30.0
 # Keepalive alone takes over a minute to notice a frozen peer; silence is noticed above.
@@ -39,7 +45,7 @@ _CHANNEL = (
 
 
 class Follower:
-    """Keeps a state up to date from the first of its cores that answers."""
+    """Keeps a state up to date from one of its cores: the first that is there and well."""
 
     def __init__(
         self, state: State, cores: Sequence[str], node: str, file: SnapshotFile | None
@@ -49,6 +55,9 @@ class Follower:
         self._node = node
         self._file = file
         self._heard: float | None = None
+        # When the core that is followed had reached its store, as far as it said.
+        self._store_reached: float | None = None
+        self._has_beaten = False
         self._delay = _BACKOFF_S[0]
         self._no_fold_before = 0.0
         self._complained = ("", "")
@@ -58,22 +67,89 @@ class Follower:
         """Seconds since a core was last heard; None if never."""
         return None if self._heard is None else time.monotonic() - self._heard
 
+    @property
+    def store_age_s(self) -> float | None:
+        """Seconds since the core that is followed had reached its store; None if never."""
+        return None if self._store_reached is None else time.monotonic() - self._store_reached
+
     async def run(self) -> None:
-        """Follow for ever, one core after the other."""
+        """Follow for ever: the next core if one is lost, a better one if there is one."""
         at = 0
         while True:
-            core = self._cores[at % len(self._cores)]
-            at += 1
+            core = self._cores[at]
             try:
-                await self._follow(core)
+                at = await self._follow_until_better(at)
+                log.info("core changed: from=%s to=%s", core, self._cores[at])
+                continue
             except (grpc.aio.AioRpcError, MeshError, TimeoutError, OSError) as error:
                 self._complain(core, _reason(error))
             finally:
                 if self._file is not None:
                     self._file.abandon()
+            at = (at + 1) % len(self._cores)
             # Spread, so that many answerers do not come back as one.
             await asyncio.sleep(self._delay * random.uniform(0.5, 1.5))
             self._delay = min(self._delay * 2, _BACKOFF_S[1])
+
+    async def _follow_until_better(self, at: int) -> int:
+        """Follow a core until it is lost, which raises, or another one is better: its number."""
+        following = asyncio.create_task(self._follow(self._cores[at]))
+        looking = asyncio.create_task(self._better(at))
+        try:
+            await asyncio.wait((following, looking), return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+            return looking.result()
+        finally:
+            for task in (following, looking):
+                task.cancel()
+            await asyncio.gather(following, looking, return_exceptions=True)
+
+    async def _better(self, at: int) -> int:
+        """Wait until another core is the one to follow.
+
+        That is any one that has its store if this one lost it, else one before it in the list,
+        when it was well some times in a row: no flapping.
+        """
+        well = [0] * len(self._cores)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S * random.uniform(0.5, 1.5))
+            is_away = self._is_away()
+            for other in range(len(self._cores) if is_away else at):
+                is_well = other != at and await self._is_well(self._cores[other])
+                well[other] = well[other] + 1 if is_well else 0
+                if well[other] >= (1 if is_away else _LOOKS):
+                    return other
+
+    def _is_away(self) -> bool:
+        """True if the core that is followed told that it lost its store."""
+        age_s = self.store_age_s
+        return self._has_beaten and (age_s is None or age_s > _STORE_AWAY_S)
+
+    async def _is_well(self, core: str) -> bool:
+        """True if a core has its store, and what is held here."""
+        held = self._state.snapshot
+        try:
+            async with (
+                asyncio.timeout(_SILENCE_S),
+                grpc.aio.insecure_channel(core, options=_CHANNEL) as channel,
+            ):
+                call = topology_pb2_grpc.TopologyStub(channel).Follow(self._request())
+                event = await call.read()
+        except (grpc.aio.AioRpcError, TimeoutError, OSError):
+            return False
+        if event is grpc.aio.EOF or not event.beat.HasField("store_age_s"):
+            return False
+        is_behind = held is not None and event.beat.revision < held.topology.revision
+        return event.beat.store_age_s <= _STORE_THERE_S and not is_behind
+
+    def _request(self) -> FollowRequest:
+        request = FollowRequest(node=self._node)
+        held = self._state.snapshot
+        if held is not None:
+            request.store_id = held.topology.store_id
+            request.revision = held.topology.revision
+        return request
 
     def _complain(self, core: str, reason: str) -> None:
         """Log why a core was lost, once for as long as it stays so."""
@@ -82,14 +158,10 @@ class Follower:
             log.warning("core lost: core=%s reason=%s", core, reason)
 
     async def _follow(self, core: str) -> None:
-        held = self._state.snapshot
-        request = FollowRequest(node=self._node)
-        if held is not None:
-            request.store_id = held.topology.store_id
-            request.revision = held.topology.revision
+        self._store_reached, self._has_beaten = None, False
         async with grpc.aio.insecure_channel(core, options=_CHANNEL) as channel:
-            call = topology_pb2_grpc.TopologyStub(channel).Follow(request)
-            reader = SnapshotReader(held)
+            call = topology_pb2_grpc.TopologyStub(channel).Follow(self._request())
+            reader = SnapshotReader(self._state.snapshot)
             while True:
                 async with asyncio.timeout(_SILENCE_S):
                     event = await call.read()
@@ -103,6 +175,11 @@ class Follower:
 
     async def _take(self, reader: SnapshotReader, event: FollowResponse) -> None:
         which = event.WhichOneof("event")
+        if which == "beat":
+            self._note_store(event.beat)
+        elif which == "begin":
+            # Before all the rest of it is sent.
+            refuse_older(self._state.snapshot, event.begin.store_id, event.begin.revision)
         snapshot = None
         for snapshot in reader.steps(event):
             # Between steps questions are answered.
@@ -115,6 +192,11 @@ class Follower:
             _keep(self._file, which, event)
         if which == "end":
             log.info("snapshot taken: %r", self._state)
+
+    def _note_store(self, beat: Beat) -> None:
+        self._has_beaten = True
+        if beat.HasField("store_age_s"):
+            self._store_reached = time.monotonic() - beat.store_age_s
 
     async def _fold(self) -> None:
         """Write the current snapshot anew when the file wants it."""
@@ -155,10 +237,19 @@ def refuse_regress(held: Snapshot | None, offered: Snapshot) -> None:
     if held is None:
         return
     old, new = held.topology, offered.topology
-    if old.store_id == new.store_id and new.revision < old.revision:
-        raise Refused(f"the core is at revision {new.revision}, behind {old.revision} held here")
+    refuse_older(held, new.store_id, new.revision)
     if old.store_id != new.store_id and old.services and not new.services:
         raise Refused(f"the core has a new and empty store ({new.store_id}); the old one is kept")
+
+
+def refuse_older(held: Snapshot | None, store_id: str, revision: int) -> None:
+    """Refused if a core is behind what is held of the same store."""
+    if held is None or held.topology.store_id != store_id:
+        return
+    if revision < held.topology.revision:
+        raise Refused(
+            f"the core is at revision {revision}, behind {held.topology.revision} held here"
+        )
 
 
 def _reason(error: BaseException) -> str:

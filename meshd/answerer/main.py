@@ -17,6 +17,7 @@ from meshd.answerer.replies import Replier
 from meshd.answerer.settings import AnswererSettings
 from meshd.answerer.state import State
 from meshd.answerer.table import BEAT_S, Table
+from meshd.answerer.told import keep_told
 from meshd.answerer.trust import Trusted
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ async def run(settings: AnswererSettings) -> None:
         if settings.purge is not None:
             purging = asyncio.create_task(Purge(state, settings.purge).run())
             stack.callback(purging.cancel)
+        numbers = settings.data / f"answerer-{settings.index}.prom"
+        telling = asyncio.create_task(keep_told(numbers, settings.index, state, follower))
+        stack.callback(telling.cancel)
         following = asyncio.create_task(follower.run())
         stack.callback(following.cancel)
         stopping = asyncio.create_task(stopped.wait())

@@ -40,8 +40,9 @@ class FaultyStore(MemoryStore):
     def way(self) -> "FaultyStore":
         """Another way to the same store, which loses events of its own."""
         made = copy.copy(self)
-        made.lost, made.heard = set(), asyncio.Event()
+        made.lost, made.heard, made._is_there = set(), asyncio.Event(), asyncio.Event()
         made.heard.set()
+        made._is_there.set()
         return made
 
     async def load(self) -> Any:
