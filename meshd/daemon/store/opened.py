@@ -13,6 +13,6 @@ async def open_store(settings: CoreSettings) -> Store:
     if settings.store == "embedded":
         return await EmbeddedStore.open(settings.data / "store.db", keep_revisions=_KEEP)
     # Nobody who keeps a file loads what speaks to etcd.
-    from meshd.daemon.store.etcd import EtcdStore  # type: ignore[import-not-found]
+    from meshd.daemon.store.etcd import EtcdStore
 
-    return EtcdStore(settings.etcd, keep_revisions=_KEEP)  # type: ignore[no-any-return]
+    return EtcdStore(settings.etcd, keep_revisions=_KEEP)
