@@ -41,7 +41,11 @@ def application(state: State, pump: Pump, collectors: Iterable[Collector]) -> we
 def _alive(pump: Pump) -> str:
     age_s = pump.reach.age_s(time.monotonic())
     lines = ["ok", "store_age_s never" if age_s is None else f"store_age_s {age_s:.1f}"]
-    return "\n".join([*lines, *([f"alarm {pump.alarm}"] if pump.alarm else []), ""])
+    if pump.reach.reason:
+        lines.append(f"store_away {pump.reach.reason}")
+    if pump.alarm:
+        lines.append(f"alarm {pump.alarm}")
+    return "\n".join([*lines, ""])
 
 
 def _ready(state: State, pump: Pump) -> web.Response:

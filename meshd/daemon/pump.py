@@ -248,11 +248,14 @@ class Pump:
                 "store watch missed changes: count=%d %s", len(found.missed), found.missed[:5]
             )
         await self._note_found(found)
+        guard = found.revisions.get(GUARD_KEY)
         if changes or contents.revision > topology.revision:
             lost = [c.name for c in changes if c.kind is Kind.PRESENCE and c.record is None]
             doubted = lost if self.following.has_gap else ()
-            guard = found.revisions.get(GUARD_KEY)
             await self._change(changes, contents.revision, guard, doubted)
+        elif guard:
+            # Not known after a start from disk.
+            self._state.guard = guard
 
     async def _note_found(self, found: Differences) -> None:
         """Remember where each key stands, in steps."""

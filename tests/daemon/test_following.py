@@ -261,6 +261,18 @@ async def test_a_start_from_disk_goes_on_from_there() -> None:
             await until("it is followed", lambda: made.state.guard == 3)
 
 
+async def test_a_start_from_disk_with_all_there_is_can_write() -> None:
+    store = await filled()
+    await store.commit(
+        [Put(GUARD_KEY, b"1"), put(Presence("api-eu-1"), await store.grant(9))], TEST
+    )
+    snapshot, _ = snapshot_of(await store.load())
+    async with core(store, snapshot) as made:
+        await until("it was loaded", lambda: made.pump.following.loads == 1)
+        assert (made.state.guard, made.state.swaps) == (2, 0)
+        assert made.state.leases["api-eu-1"].revision == 2
+
+
 async def test_a_start_with_nothing() -> None:
     store = await filled()
     async with core(store, Snapshot.build(Topology())) as made:
