@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ class Access:
     endpoints: tuple[str, ...]
     credentials: grpc.ChannelCredentials | None = None
     user: str | None = None
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 def access_of(settings: EtcdSettings) -> Access:
