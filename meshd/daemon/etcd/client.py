@@ -18,6 +18,7 @@ from meshd.daemon.etcd.endpoints import Endpoint, Endpoints
 from meshd.daemon.etcd.faults import (
     TooLarge,
     Unsure,
+    described,
     is_stale_token,
     is_surely_not_done,
     meaning,
@@ -201,7 +202,7 @@ class _Tries:
         if final := meaning(error):
             raise final from None
         self._is_unsure = self._is_unsure or not is_surely_not_done(error)
-        self.last = f"{target}: {error.details() or error.code().name}"
+        self.last = f"{target}: {described(error)}"
 
     async def pause(self) -> None:
         """Longer each time."""

@@ -23,13 +23,14 @@ class TooLarge(Unavailable):
 
 # Whatever was asked was not done.
 _NOT_DONE = ("failed to connect", "no leader", "too many requests")
-# The token ran out, or was made before the rights changed; etcd 12385 for the first of them.
-_STALE = ("invalid auth token", "auth store is old", "user name is empty")
+_DENIED = {StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED}
+# The token ran out, or was made before the rights changed (etcd 12385: "permission denied").
+_STALE = ("invalid auth token", "auth store is old", "user name is empty", "permission denied")
 
 
 def is_stale_token(error: AioRpcError) -> bool:
     """True if a new login may help; what was asked was not done."""
-    return error.code() is StatusCode.UNAUTHENTICATED or is_stale_text(error.details() or "")
+    return error.code() in _DENIED or is_stale_text(error.details() or "")
 
 
 def is_stale_text(text: str) -> bool:
@@ -40,6 +41,20 @@ def is_stale_text(text: str) -> bool:
 def is_surely_not_done(error: AioRpcError) -> bool:
     """True if what was asked for certainly had no effect."""
     return any(known in (error.details() or "") for known in _NOT_DONE)
+
+
+def described(error: AioRpcError) -> str:
+    """What went wrong, and what it is likely to come from where TLS does not say it."""
+    text = error.details() or error.code().name
+    return next((f"{text} ({hint})" for known, hint in _HINTS if known in text), text)
+
+
+_HINTS = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the ca that was given"),
+    ("TSI_DATA_CORRUPTED", "it may ask for a client certificate: cert and key"),
+    ("Socket closed", "it may ask for TLS: ca, or https://"),
+    ("WRONG_VERSION_NUMBER", "it may be without TLS"),
+)
 
 
 def meaning(error: AioRpcError) -> MeshError | None:

@@ -123,10 +123,7 @@ class Watch:
         if reply.compact_revision:
             raise Compacted(f"etcd: history begins at {reply.compact_revision}, not {self.after}")
         if reply.canceled:
-            reason = reply.cancel_reason or "cancelled by etcd"
-            if "permission denied" in reason:
-                raise Denied(f"etcd does not let in: {reason}")
-            raise _Lost(reason)
+            raise _Lost(reply.cancel_reason or "cancelled by etcd")
 
     def _raise_for_good(self, error: grpc.aio.AioRpcError) -> None:
         if final := meaning(error):

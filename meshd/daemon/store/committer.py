@@ -1,7 +1,8 @@
 """Commits to etcd: read, decide, and write if nothing changed meanwhile, until it is decided."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from meshd.core.errors import Conflict, Unavailable
 from meshd.daemon.etcd.client import Client
@@ -37,10 +38,10 @@ class Committer:
         until = self._client.deadline()
         read = await self._read(named(commit), until)
         guarded = self._guarded(commit, store_id, read, bound_to)
-        changes = guarded.changes(read)
-        if fits(guarded.request(read, changes), changes):
-            return await self._decide(guarded, read, until)
-        return await self._in_parts(guarded, read)
+        request = await _request(guarded, read)
+        if request is not None and not fits(request):
+            return await self._in_parts(guarded, read)
+        return await self._decide(guarded, read, request, until)
 
     def _guarded(self, commit: Commit, store_id: str, read: Read, bound_to: int = 0) -> Guarded:
         audit = self._layout.commit(read.revision)
@@ -53,12 +54,12 @@ class Committer:
         responses = [await self._client.call("Txn", request, deadline) for request in requests]
         return read_of(self._layout, responses)
 
-    async def _decide(self, guarded: Guarded, read: Read, until: float) -> int:
+    async def _decide(self, guarded: Guarded, read: Read, request: Any | None, until: float) -> int:
         clock = asyncio.get_running_loop().time
-        while changes := guarded.changes(read):
+        while request is not None:
             deadline = until if guarded.is_exact else self._client.deadline()
             try:
-                reply = await self._client.call("Txn", guarded.request(read, changes), deadline)
+                reply = await self._client.call("Txn", request, deadline)
             except Unsure as error:
                 raise Unsure(f"{error}; it may have been written") from None
             if reply.succeeded:
@@ -70,17 +71,21 @@ class Committer:
                 raise Unavailable("nothing was written: its keys change all the time")
             if not guarded.is_exact:
                 read = await self._read(guarded.keys, until)
+            request = await _request(guarded, read)
         return max((item.revision for item in read.items.values()), default=0)
 
     async def _in_parts(self, whole: Guarded, read: Read) -> int:
         revision = done = 0
         expect = whole.commit.expect
-        for writes in self._parts(whole, read, _in_order(whole.commit)):
+        parts = await asyncio.to_thread(self._parts, whole, read, _in_order(whole.commit))
+        for writes in parts:
             part = Commit(writes, whole.commit.author, expect)
             try:
                 now = await self._read(named(part), self._client.deadline())
                 guarded = self._guarded(part, whole.store_id, now)
-                revision = max(revision, await self._decide(guarded, now, self._client.deadline()))
+                request = await _request(guarded, now)
+                until = self._client.deadline()
+                revision = max(revision, await self._decide(guarded, now, request, until))
             except (Unavailable, Conflict) as error:
                 progress = f"{done} of {len(whole.commit.writes)} writes were made before"
                 raise type(error)(f"{error}; {progress}: the same may be repeated") from None
@@ -91,18 +96,24 @@ class Committer:
 
     def _parts(
         self, whole: Guarded, read: Read, writes: tuple[Write, ...]
-    ) -> Iterator[tuple[Write, ...]]:
+    ) -> list[tuple[Write, ...]]:
         """Writes in order, as many at a time as fit."""
-        part = self._guarded(
-            Commit(writes, whole.commit.author, whole.commit.expect), whole.store_id, read
-        )
-        changes = part.changes(read)
-        if len(writes) == 1 or fits(part.request(read, changes), changes):
-            yield writes
-            return
+        commit = Commit(writes, whole.commit.author, whole.commit.expect)
+        request = self._guarded(commit, whole.store_id, read).request(read)
+        if len(writes) == 1 or request is None or fits(request):
+            return [writes]
         middle = len(writes) // 2
-        yield from self._parts(whole, read, writes[:middle])
-        yield from self._parts(whole, read, writes[middle:])
+        return [
+            *self._parts(whole, read, writes[:middle]),
+            *self._parts(whole, read, writes[middle:]),
+        ]
+
+
+async def _request(guarded: Guarded, read: Read) -> Any | None:
+    """A large one is made beside the event loop."""
+    if guarded.is_exact:
+        return guarded.request(read)
+    return await asyncio.to_thread(guarded.request, read)
 
 
 def _in_order(commit: Commit) -> tuple[Write, ...]:

@@ -3,6 +3,7 @@
 A revision is etcd's own: it grows by each commit, but also by what others write there.
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -40,6 +41,7 @@ from meshd.etcdwire import etcd_pb2 as pb
 log = logging.getLogger(__name__)
 
 _LEAST_TTL_S = 2
+_AT_ONCE = 5_000
 _MAX_REVISION = (1 << 63) - 1
 
 
@@ -101,18 +103,22 @@ class EtcdStore:
         return int(reply.header.revision)
 
     async def load(self) -> Contents:
-        while True:
+        store_id, incarnation = b"", -1
+        while not store_id or incarnation != self._client.incarnation:
+            incarnation = self._client.incarnation
             revision, kvs = await self._client.read(self._layout.watched)
             store_id = next((kv.value for kv in kvs if kv.key == self._layout.store_id), b"")
-            if store_id:
-                break
-            await self._stamp()
+            if not store_id:
+                await self._stamp()
         self._ignored.clear()
-        items = tuple(filter(None, map(self._item, kvs)))
+        items: list[Item] = []
+        for first in range(0, len(kvs), _AT_ONCE):
+            items += filter(None, map(self._item, kvs[first : first + _AT_ONCE]))
+            # Others want the event loop too.
+            await asyncio.sleep(0)
         self.store_id = store_id.decode(errors="replace")
-        self._incarnation = self._client.incarnation
-        self._head = revision
-        return Contents(self.store_id, revision, items)
+        self._incarnation, self._head = incarnation, revision
+        return Contents(self.store_id, revision, tuple(items))
 
     async def commit(
         self, writes: Sequence[Write], author: Author, expect: Sequence[Expect] = ()

@@ -12,7 +12,6 @@ from meshd.core.errors import Refused, Unavailable
 from meshd.daemon.etcd.requests import (
     MAX_BYTES,
     MAX_COMPARES,
-    MAX_NESTED,
     delete,
     get,
     is_at,
@@ -68,14 +67,20 @@ class Guarded:
         return len(self.keys) <= MAX_KEYS
 
     def changes(self, read: Read) -> tuple[Change, ...]:
-        """What the commit does to what was read; Conflict, LeaseLost."""
+        """What the commit does to what was read."""
         changes = decide(self.commit, read.revision_of, _may_be_lease)
         if not self.bound_to:
             return changes
         return tuple(c for c in changes if read.items[c.key].lease == self.bound_to)
 
-    def request(self, read: Read, changes: Sequence[Change]) -> Any:
-        """The transaction; what it reads if it does not pass is for `again`."""
+    def request(self, read: Read) -> Any | None:
+        """The transaction, or None if nothing changes; Conflict, LeaseLost.
+
+        What it reads if it does not pass is for `again`.
+        """
+        changes = self.changes(read)
+        if not changes:
+            return None
         guards = self.keys if self.is_exact else tuple(w.key for w in self.commit.expect)
         compares = [is_at(self.audit, 0), is_value(self.layout.store_id, self.store_id.encode())]
         compares += [is_at(self.layout.item(key), read.revision_of(key)) for key in guards]
@@ -87,7 +92,7 @@ class Guarded:
         )
         if self.is_exact:
             request.failure.extend(get(self.layout.item(key)) for key in self.keys)
-        if request.ByteSize() > MAX_BYTES and len(changes) == 1:
+        if len(changes) == 1 and not fits(request):
             request.success[0].CopyFrom(self._put_audit(digested(edits)))
         return request
 
@@ -146,9 +151,9 @@ def check_size(commit: Commit) -> None:
         )
 
 
-def fits(request: Any, changes: Sequence[Change]) -> bool:
-    """True if etcd takes it as one transaction."""
-    return request.ByteSize() <= MAX_BYTES and len(changes) < MAX_NESTED
+def fits(request: Any) -> bool:
+    """True if etcd takes it; no transaction of that size has too many operations for it."""
+    return bool(request.ByteSize() <= MAX_BYTES)
 
 
 def _may_be_lease(lease: int) -> bool:

@@ -7,7 +7,8 @@ import contextlib
 class Between:
     """Hands connections on to an endpoint."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, own_host: str = "127.0.0.1") -> None:
+        self._own_host = own_host
         host, _, port = endpoint.rpartition(":")
         self._to = (host, int(port))
         self._server: asyncio.Server | None = None
@@ -24,7 +25,7 @@ class Between:
         self.connections = 0
 
     async def __aenter__(self) -> "Between":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, self._own_host, 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -37,7 +38,7 @@ class Between:
     @property
     def endpoint(self) -> str:
         assert self._server is not None
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self._own_host}:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
         """Break every connection."""

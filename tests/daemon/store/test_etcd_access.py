@@ -11,6 +11,7 @@ import pytest
 
 from meshd.core.errors import Unavailable
 from meshd.daemon.store.base import Put
+from tests.daemon.store.between import Between
 from tests.daemon.store.drive import ALICE, keys, put, running, take, until
 from tests.daemon.store.etcd_drive import LIMIT_S, opened
 from tests.servers.etcd import Certificates, Etcd, program
@@ -48,20 +49,25 @@ async def test_tls(etcd: Etcd) -> None:
     async with opened(*etcd.endpoints, **right) as store:
         await put(store, "a")
         assert await keys(store) == ["a"]
-    wrongs: list[dict[str, Any]] = [{**right, "ca": tls.stranger}, {"ca": tls.ca}, {}]
-    for wrong in wrongs:
+    wrongs: list[tuple[str, dict[str, Any]]] = [
+        ("not signed by the ca", {**right, "ca": tls.stranger}),
+        ("client certificate", {"ca": tls.ca}),
+        ("ask for TLS", {}),
+    ]
+    for why, wrong in wrongs:
         async with opened(*etcd.endpoints, **wrong) as store:
             began = time.monotonic()
-            with pytest.raises(Unavailable, match="etcd cannot be reached"):
+            with pytest.raises(Unavailable, match=f"etcd cannot be reached: .*{why}"):
                 await store.load()
             assert time.monotonic() - began < LIMIT_S
     # What the certificate names is checked.
-    port = etcd.endpoints[0].rpartition(":")[2]
-    async with opened(f"localhost:{port}", **right) as store:
+    async with opened(f"localhost:{etcd.endpoints[0].rpartition(':')[2]}", **right) as store:
         assert await keys(store) == ["a"]
-    async with opened(f"127.0.0.2:{port}", **right) as store:
-        with pytest.raises(Unavailable):
-            await store.load()
+    async with Between(etcd.endpoints[0], "127.0.0.2") as other:
+        async with opened(other.endpoint, **right) as store:
+            with pytest.raises(Unavailable):
+                await store.load()
+        assert other.connections
 
 
 @pytest.fixture
@@ -79,19 +85,19 @@ async def test_a_login_that_ran_out_is_made_anew(etcd: Etcd, login: dict[str, An
         start = (await store.load()).revision
         lease = await store.grant(30.0)
         follower = store.follow(start)
-        for n in range(2):
-            revision = await put(store, f"k{n}")
-            assert [batch.revision for batch in await take(follower, 1)] == [revision]
-            # etcd looks after old logins each second.
-            await asyncio.sleep(4)
+        # etcd looks for old logins each second.
+        await asyncio.sleep(3.5)
         await asyncio.gather(
             *(put(store, f"many/{n}") for n in range(50)), store.renew(lease), store.history()
         )
         await take(follower, 50)
         async with running(store):
-            await asyncio.sleep(4)
+            await asyncio.sleep(3.5)
+            follower = store.follow(await store.head())
+            revision = await put(store, "b")
+            assert [batch.revision for batch in await take(follower, 1)] == [revision]
             await store.revoke(lease)
-        assert len(await keys(store)) == 52
+        assert len(await keys(store)) == 51
 
 
 async def test_who_is_not_let_in_is_told_so(etcd: Etcd, login: dict[str, Any]) -> None:

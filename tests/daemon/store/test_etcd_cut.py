@@ -136,17 +136,18 @@ async def test_a_short_cut_is_not_noticed(
     assert store.watch_resumes >= 2
 
 
+@pytest.mark.parametrize("meanwhile", [Put("b", b""), Delete("b")])
 async def test_a_write_whose_answer_was_lost_is_told_and_made_once(
-    between: Between, direct: EtcdStore, store: EtcdStore
+    between: Between, direct: EtcdStore, store: EtcdStore, meanwhile: Write
 ) -> None:
     before = await put(store, "a")
     between.mutes_at = b"a value to know it by"
-    wanted: list[Write] = [Put("b", b"a value to know it by"), Delete("a")]
-    writing = asyncio.ensure_future(store.commit(wanted, Author("bob", "b"), [Expect("b", 0)]))
+    writes = [Put("b", b"a value to know it by")]
+    writing = asyncio.ensure_future(store.commit(writes, Author("bob", "b"), [Expect("b", 0)]))
     (made,) = await take(direct.follow(before), 1)
     assert not writing.done()
-    # Others change what it wrote, before it can ask again.
-    await put(direct, "b")
+    # Somebody changes what it wrote, before it can ask again.
+    await direct.commit([meanwhile], ALICE)
     between.is_mute = False
     between.cut()
     assert await writing == made.revision
