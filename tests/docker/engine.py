@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -51,17 +52,28 @@ def open_engine() -> Iterator[docker.DockerClient]:
             yield client
 
 
-def _connect(url: str | None = None) -> docker.DockerClient | None:
+def _connect(url: str = "") -> docker.DockerClient | None:
     """A client of the engine at a URL, or where the environment says; None if none answers."""
+    url = url or os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not _listens(url):
+        return None
     client = None
     try:
-        client = docker.DockerClient(url, timeout=120) if url else docker.from_env(timeout=120)
+        client = docker.DockerClient(url, timeout=120)
         client.ping()
     except DockerException:
         if client is not None:
             client.close()
         return None
     return client
+
+
+def _listens(url: str) -> bool:
+    """True unless it is a socket where nobody is: there, the SDK would leave its own open."""
+    if not url.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(url.removeprefix("unix://")) == 0
 
 
 @contextmanager
@@ -87,6 +99,7 @@ def _own_engine() -> Iterator[str]:
             yield url
         finally:
             _stop(process)
+            _unmount(folder)
 
 
 @contextmanager
@@ -128,6 +141,14 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _unmount(folder: str) -> None:
+    # Its own network stays mounted there when it ends.
+    for line in Path("/proc/mounts").read_text().splitlines():
+        where = line.split()[1]
+        if where.startswith(f"{folder}/"):
+            subprocess.run(["umount", where], check=False)
 
 
 def _last_line(path: Path) -> str:
