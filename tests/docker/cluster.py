@@ -1,7 +1,9 @@
 """The cluster of examples/cluster, for tests that break it."""
 
+import io
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import docker
 import grpc
 
 from meshd.v1 import topology_pb2, topology_pb2_grpc
-from tests.docker.compose import read
+from tests.docker.compose import Endpoint, read
 from tests.docker.containers import Containers, free_subnets, remove_left
 from tests.docker.images import TAG, TOOLS, Say
 from tests.servers.processes import ROOT, wait_until
@@ -31,6 +33,11 @@ HOSTS = {
 }  # fmt: skip
 WAYS = {way: where for ways in HOSTS.values() for way, where in ways.items()}
 _SUBNETS = "10.213."
+_RESTORE = (
+    "etcdctl snapshot restore /tmp/snapshot --name $ETCD_NAME --data-dir /data/made "
+    "--initial-cluster $ETCD_INITIAL_CLUSTER --initial-cluster-token {token} "
+    "--initial-advertise-peer-urls $ETCD_INITIAL_ADVERTISE_PEER_URLS; mv /data/made/member /data/"
+)
 _READY_S = 120.0
 
 
@@ -49,6 +56,7 @@ class Cluster(Containers):
             (folder / file.name).write_text(self.changed(file.read_text()))
         super().__init__(engine, read(folder / "compose.yaml", {"TAG": TAG}))
         self._cut: set[str] = set()
+        self._renewals = 0
 
     def changed(self, text: str) -> str:
         """A text of the example with the addresses that the cluster has."""
@@ -169,6 +177,61 @@ class Cluster(Containers):
             if self[name].status == "running":
                 self._in_network_of(name, "iptables -w -F")
         self._cut.clear()
+
+    def renew_etcd(self, snapshot: Path | None = None) -> None:
+        """Start etcd anew as another cluster, empty or with what a snapshot of it holds."""
+        self._renewals += 1
+        token = f"renewed-{self._renewals}"
+        for member in ETCDS:
+            self.discard(member, wipe=True)
+        for member in ETCDS:
+            environment = self.project.services[member].environment
+            if snapshot is not None:
+                self._restore(member, snapshot.read_bytes(), token)
+            self.begin(member, environment={**environment, "ETCD_INITIAL_CLUSTER_TOKEN": token})
+
+    def _restore(self, member: str, snapshot: bytes, token: str) -> None:
+        """Fill the data of a member that is not there."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            info = tarfile.TarInfo("snapshot")
+            info.size = len(snapshot)
+            archive.addfile(info, io.BytesIO(snapshot))
+        made = self._make(member, {"command": ["sh", "-ec", _RESTORE.format(token=token)]})
+        made.put_archive("/tmp", packed.getvalue())
+        made.start()
+        code = made.wait(timeout=60)["StatusCode"]
+        if code:
+            raise RuntimeError(f"{member} was not restored: {self.logs(member)}")
+        self.discard(member)
+
+    def skew(self, core: str, clock: str) -> None:
+        """Start a core anew with a clock that is wrong by so much, as in `+10m`; empty: right."""
+        self.discard(core)
+        # Timers go on as they did: only the time of day is wrong.
+        wrong = {
+            "LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1",
+            "FAKETIME": clock,
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.begin(core, **({"image": TOOLS, "environment": wrong} if clock else {}))
+
+    def start_twin(self, core: str) -> str:
+        """Start another core that calls itself like one that is there; its container."""
+        service = self.project.services[core]
+        last = "29"
+        networks = {
+            name: Endpoint(ipv4_address=f"{str(end.ipv4_address).rpartition('.')[0]}.{last}")  # type: ignore[arg-type]
+            for name, end in service.networks.items()
+        }
+        assert service.command is not None, "a core is told who it is"
+        command = [
+            word.replace(f"--advertise={core}", "--advertise=twin") for word in service.command
+        ]
+        changes = {"networks": networks, "command": command, "volumes": ["twin:/var/lib/meshd"]}
+        self.project.services["twin"] = service.model_copy(update=changes)
+        self.begin("twin")
+        return "twin"
 
     def _in_network_of(self, name: str, script: str) -> None:
         self.engine.containers.run(

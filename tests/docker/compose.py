@@ -29,7 +29,6 @@ class Endpoint(_Part):
     """A place in a network."""
 
     ipv4_address: IPv4Address | None = None
-    aliases: list[str] = []
 
 
 class Service(_Part):

@@ -80,9 +80,8 @@ class Containers:
         return made
 
     def _endpoint(self, name: str, service: Service, network: str) -> dict[str, Any]:
-        wanted = service.networks[network]
-        address = str(wanted.ipv4_address) if wanted.ipv4_address else None
-        return {"aliases": [name, *wanted.aliases], "ipv4_address": address}
+        address = service.networks[network].ipv4_address
+        return {"aliases": [name], "ipv4_address": str(address) if address else None}
 
     def _mount(self, volume: str) -> str:
         source, rest = volume.split(":", 1)
@@ -124,14 +123,20 @@ class Containers:
         for name in names:
             self[name].unpause()
 
-    def renew(self, name: str, *, wipe: bool = False, **changes: Any) -> None:
-        """Start a container anew, with other values of its service or, to wipe it, without data."""
+    def discard(self, name: str, *, wipe: bool = False) -> None:
+        """Take a container away and, to wipe it, its data."""
         self[name].remove(force=True)
-        if wipe:
-            for volume in self.project.services[name].volumes:
-                self.engine.volumes.get(self._named(volume.split(":")[0])).remove()
-        self._make(name, changes).start()
         self._disconnected = {each for each in self._disconnected if each[0] != name}
+        for volume in self.project.services[name].volumes if wipe else ():
+            self.engine.volumes.get(self._named(volume.split(":")[0])).remove()
+
+    def begin(self, name: str, **changes: Any) -> None:
+        """Make and start a container that is not there, with other values of its service."""
+        self._make(name, changes).start()
+
+    def pid(self, name: str) -> int:
+        """The first process of a container, as it is numbered on this machine."""
+        return int(self[name].attrs["State"]["Pid"])
 
     def disconnect(self, name: str, network: str) -> None:
         """Pull the cable."""

@@ -28,10 +28,16 @@ FOR_TESTS = {
     "node": ("nodejs",),
     "etcd": ("etcd-server",),
     "etcdctl": ("etcd-client",),
+}
+FOR_CONTAINERS = {
+    **FOR_TESTS,
     "dockerd": ("docker.io",),
     # Makes the base image where no registry can be reached.
     "debootstrap": ("debootstrap",),
     "docker-compose": ("docker-compose",),
+    "ip": ("iproute2",),
+    "iptables": ("iptables",),
+    "faketime": ("faketime",),
 }
 FOR_BENCH = {
     **FOR_TESTS,
@@ -89,7 +95,7 @@ def _no_services() -> Iterator[None]:
 def main(arguments: list[str]) -> int:
     """Install what is missing; never fails: what cannot run then says why it is skipped."""
     (purpose,) = arguments
-    packages = missing({"demo": FOR_DEMO, "test": FOR_TESTS, "bench": FOR_BENCH}[purpose])
+    packages = missing({"demo": FOR_DEMO, "test": FOR_CONTAINERS, "bench": FOR_BENCH}[purpose])
     if packages:
         sys.stderr.write(f"installing {' '.join(packages)}\n")
         reason = install(packages)
