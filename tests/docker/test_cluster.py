@@ -1,10 +1,12 @@
 """The cluster is one: what any core takes is in the answers of every way on every host."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from statistics import quantiles
 
+from meshd import __version__
 from tests.docker.cluster import CORES, WAYS, Cluster
 
 NAME = "written.mesh.internal"
@@ -32,6 +34,13 @@ def test_instances_register_themselves(cluster: Cluster) -> None:
         assert sorted(cluster.answer(way)) == cluster.instances("eu")
         # Whoever is in no range of the example is near the others.
         assert sorted(cluster.answer(way, ecs="10.1.0.0/24")) == cluster.instances("us")
+
+
+def test_every_core_knows_the_others(cluster: Cluster) -> None:
+    for core in CORES:
+        told = json.loads(cluster.meshctl(core, "nodes", "--json").stdout)["nodes"]
+        assert [each["node"]["name"] for each in told] == list(CORES)
+        assert {each["node"]["version"] for each in told} == {__version__}
 
 
 def test_a_client_reaches_an_instance_by_its_name(cluster: Cluster) -> None:
