@@ -7,6 +7,7 @@ from meshd.cli.cluster_commands import accept_store, nodes
 from meshd.cli.connect import Server
 from meshd.cli.doctor.command import doctor
 from meshd.cli.instance_commands import instance
+from meshd.cli.migrate_command import migrate
 from meshd.cli.resolve_commands import explain, resolve
 from meshd.cli.snapshot_commands import snapshot
 from meshd.cli.top_command import top
@@ -39,7 +40,7 @@ def main(context: click.Context, server: str, timeout: float) -> None:
 
 _COMMANDS = (
     apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance,
-    nodes, accept_store, snapshot,
+    nodes, accept_store, snapshot, migrate,
 )  # fmt: skip
 for command in _COMMANDS:
     main.add_command(command)
