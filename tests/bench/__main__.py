@@ -16,6 +16,7 @@ from tests.bench import (
     change_bench,
     client_bench,
     core_bench,
+    etcd_bench,
     fronts_bench,
     peers,
     registration_bench,
@@ -98,6 +99,7 @@ BENCHES: dict[str, Callable[[float, Path], list[Row]]] = {
     "reports": report_bench.report_rows,
     "reporter": lambda seconds, folder: reporter_bench.reporter_rows(),
     "client": client_bench.client_rows,
+    "etcd": etcd_bench.etcd_rows,
     "scale": lambda seconds, folder: core_bench.scale_rows(),
 }
 
