@@ -4,6 +4,7 @@ Python's own hash() is salted per process; nothing here may use it.
 """
 
 import math
+from collections.abc import Iterable
 from hashlib import blake2b
 
 BUCKETS = 1024
@@ -47,3 +48,16 @@ def rendezvous_cost(bucket: int, instance_seed: int, weight: int) -> int:
     draw = mix64(instance_seed ^ bucket * 0xD1342543DE82EF95 & _MASK)
     # The low bits break ties among the 65,536 table slots.
     return (_COST[draw >> 48] << 16 | draw & 0xFFFF) // weight
+
+
+def rendezvous_costs(bucket: int, seeds: Iterable[int], weights: Iterable[int]) -> list[int]:
+    """`rendezvous_cost` of many at once: calls would cost as much again as the arithmetic."""
+    salt = bucket * 0xD1342543DE82EF95 & _MASK
+    found = []
+    for instance_seed, weight in zip(seeds, weights, strict=True):
+        value = (instance_seed ^ salt) + 0x9E3779B97F4A7C15 & _MASK
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
+        value ^= value >> 31
+        found.append((_COST[value >> 48] << 16 | value & 0xFFFF) // weight)
+    return found

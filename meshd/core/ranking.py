@@ -1,14 +1,14 @@
-"""Order: which instances of a service a (Range policy, bucket) gets, best first.
+"""Order: in which order a bucket gets the members of one tier.
 
-Tiers (one per Pop) by nearness; inside a tier weighted rendezvous. A pure function of the
-view, the policy and the bucket: every node gives the same order (design section 6).
+Weighted rendezvous, and behind all others those that are there only for want of them. A pure
+function of the members and the bucket: every node gives the same order (design section 6).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from operator import attrgetter
 
-from meshd.core.hashing import BUCKETS, permuted, rendezvous_cost, seed
+from meshd.core.hashing import rendezvous_cost, rendezvous_costs, seed
 from meshd.core.model import Instance
 from meshd.core.signals import Signal
 from meshd.core.verdict import Verdict
@@ -16,19 +16,28 @@ from meshd.core.verdict import Verdict
 WEIGHT_ONE = 1000
 # What is held back (core/removal.py) or ejected (core/ejection.py) comes last.
 _LAST_SHARE = 0.001
-# A tier takes all its clients until this much of its capacity is gone (as Envoy: 1.4 -> 29 %).
-_OVERPROVISIONING = 1.4
+_HELD, _EJECTED = 1, 2
+# Costs are below it.
+_COST_BITS = 64
+
+_SEED, _WEIGHT = attrgetter("seed"), attrgetter("weight")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """An instance as the ranking sees it: verdict, signal, weight (1000: capacity 1)."""
+    """An instance as the ranking sees it: verdict, signal, weight (1000: capacity 1).
+
+    `room` is its capacity in the unit of weights, `resort` above 0 if it is a last resort. Equal
+    only to itself: who is judged anew is another member.
+    """
 
     instance: Instance
     verdict: Verdict
     signal: Signal
     weight: int
     seed: int
+    room: int
+    resort: int
 
     @classmethod
     def of(cls, instance: Instance, verdict: Verdict, signal: Signal) -> "Member":
@@ -36,104 +45,23 @@ class Member:
         # Squared: each call that fails costs a client, so what fails half of them gets a quarter.
         success = 1.0 if verdict is Verdict.FORCED_UP else signal.success**2
         share = _LAST_SHARE if signal.held else max(_LAST_SHARE, signal.share * success)
-        weight = max(1, round(instance.capacity * share * WEIGHT_ONE))
-        return cls(instance, verdict, signal, weight, seed(instance.name))
+        room = round(instance.capacity * WEIGHT_ONE)
+        weight = room if share == 1 else max(1, round(instance.capacity * share * WEIGHT_ONE))
+        resort = _HELD if signal.held else 0
+        if not success:
+            # Clients see it fail so often that it gets none; an operator knows better.
+            resort = _EJECTED
+        return cls(instance, verdict, signal, weight, seed(instance.name), room, resort)
 
     @property
     def is_ejected(self) -> bool:
-        """True if clients see it fail so often that it gets none; an operator knows better."""
-        return not self.signal.success and self.verdict is not Verdict.FORCED_UP
+        """True if clients see it fail so often that it gets none."""
+        return self.resort == _EJECTED
 
     @property
     def is_last_resort(self) -> bool:
         """True if it is there only for want of others."""
-        return self.signal.held or self.is_ejected
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """The members of one Pop, nearness already decided, and the share of clients it takes."""
-
-    pop: str
-    members: tuple[Member, ...]
-    health: float
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Tiers nearest first, and below them what only explicit orders show.
-
-    `tail` holds members of other versions; `all_down` says that nobody is ready and all stand in.
-    """
-
-    tiers: tuple[Tier, ...]
-    tail: tuple[Member, ...]
-    all_down: bool
-    note: str
-
-    @property
-    def is_fixed(self) -> bool:
-        """True if every bucket gets the same order."""
-        return sum(len(tier.members) for tier in self.tiers) + len(self.tail) <= 1
-
-    @cached_property
-    def thresholds(self) -> tuple[int, ...]:
-        """Bucket positions at which each tier's clients end (Envoy's priority levels)."""
-        whole = sum(tier.health for tier in self.tiers)
-        scale = 1.0 if whole >= 1 or whole == 0 else 1 / whole
-        reached = 0.0
-        ends = []
-        for tier in self.tiers:
-            reached = min(1.0, reached + tier.health * scale)
-            ends.append(round(reached * BUCKETS))
-        return tuple(ends)
-
-    def first_tier(self, bucket: int, salt: int) -> int:
-        """The tier that a bucket is sent to: whole buckets spill, not all clients at once."""
-        position = permuted(bucket, salt)
-        for index, end in enumerate(self.thresholds):
-            if position < end:
-                return index
-        return 0
-
-
-def tier_health(ready: int, whole: int) -> float:
-    """The share of its clients that a tier can take, by ready and whole capacity."""
-    return min(1.0, _OVERPROVISIONING * ready / whole) if whole else 0.0
-
-
-def build_ladder(wanted: Sequence[Member], others: Sequence[Member], pops: Sequence[str]) -> Ladder:
-    """Sort members of the wanted versions into tiers; `others` serve only where order is explicit.
-
-    When no wanted member is ready the others take over; when nobody is, all stand in.
-    """
-    note = ""
-    usable = [m for m in wanted if m.verdict is not Verdict.FORCED_DOWN]
-    if not any(member.verdict.is_ready for member in usable):
-        spare = [m for m in others if m.verdict is not Verdict.FORCED_DOWN]
-        if spare and (not usable or any(member.verdict.is_ready for member in spare)):
-            note = "no instance of the selected version is ready: other versions take over"
-            usable, others = spare, ()
-    all_down = bool(usable) and not any(member.verdict.is_ready for member in usable)
-    if all_down:
-        said = "no instance is ready: all that are not forced down are answered"
-        note = f"{note}; {said}" if note else said
-    tiers = []
-    # Without a Pop (the neutral view) all members are one tier.
-    for pop in pops or ("",):
-        here = [member for member in usable if pop in ("", member.instance.pop)]
-        ready = tuple(member for member in here if all_down or member.verdict.is_ready)
-        if ready:
-            sure = [member for member in ready if all_down or not member.is_last_resort]
-            health = tier_health(_capacity(sure), _capacity(here))
-            kept = 1.0 if all_down else min(member.signal.kept for member in ready)
-            tiers.append(Tier(pop, ready, min(health, kept)))
-    tail = tuple(member for member in others if member.verdict.is_ready)
-    return Ladder(tuple(tiers), tail, all_down, note)
-
-
-def _capacity(members: Sequence[Member]) -> int:
-    return sum(round(member.instance.capacity * WEIGHT_ONE) for member in members)
+        return self.resort > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,33 +75,122 @@ class Ranked:
 
 def ordered(members: Sequence[Member], bucket: int, tier: int) -> list[Ranked]:
     """One tier in rendezvous order."""
-    costs = [
-        (
-            member.is_last_resort,
-            rendezvous_cost(bucket, member.seed, member.weight),
-            member.instance.name,
-            member,
-        )
-        for member in members
+    costs = rendezvous_costs(bucket, map(_SEED, members), map(_WEIGHT, members))
+    found = [
+        (member.resort > 0, cost, member.instance.name, member)
+        for cost, member in zip(costs, members, strict=True)
     ]
-    costs.sort(key=lambda entry: entry[:3])
-    return [Ranked(member, tier, cost) for _, cost, _, member in costs]
+    found.sort(key=lambda entry: entry[:3])
+    return [Ranked(member, tier, cost) for _, cost, _, member in found]
 
 
-def rank_first(ladder: Ladder, bucket: int, salt: int) -> list[Ranked]:
-    """The order inside the tier that this bucket is sent to."""
-    if not ladder.tiers:
-        return []
-    return ordered(ladder.tiers[ladder.first_tier(bucket, salt)].members, bucket, 0)
+# Key (resort, then cost), name, member. Names differ, so that members are never compared.
+_Place = tuple[int, str, Member]
 
 
-def rank_rest(ladder: Ladder, bucket: int, salt: int) -> list[Ranked]:
-    """What follows the first tier: the other tiers by nearness, then other versions."""
-    first = ladder.first_tier(bucket, salt)
-    rest = [tier.members for index, tier in enumerate(ladder.tiers) if index != first]
-    rest.append(ladder.tail)
-    return [
-        ranked
-        for tier, members in enumerate((members for members in rest if members), start=1)
-        for ranked in ordered(members, bucket, tier)
+def _place(bucket: int, member: Member) -> _Place:
+    cost = rendezvous_cost(bucket, member.seed, member.weight)
+    return member.resort << _COST_BITS | cost, member.instance.name, member
+
+
+def _first_places(bucket: int, members: Sequence[Member], count: int) -> list[_Place]:
+    """The first places; hardly more than `count` of the members are looked at twice."""
+    costs = rendezvous_costs(bucket, map(_SEED, members), map(_WEIGHT, members))
+    keys = [member.resort << _COST_BITS | cost for cost, member in zip(costs, members, strict=True)]
+    last = sorted(keys)[:count][-1:]
+    places = [
+        (key, member.instance.name, member)
+        for key, member in zip(keys, members, strict=True)
+        if key <= last[0]
     ]
+    return sorted(places)[:count]
+
+
+# Members below which ranking anew is as cheap as remembering.
+_FEW = 48
+# Remembered behind those that are asked for, as some of them will go.
+_SPARE = 8
+# Changes that are remembered, and the part of the members that they may be about.
+_MOST_CHANGES, _MOST_PART = 64, 1 / 4
+
+# Who went and who came; a member that changed is another one.
+_Change = tuple[frozenset[Member], frozenset[Member]]
+
+
+class Leaders:
+    """The first members of a tier for each bucket, ejected ones behind those held back.
+
+    Of large tiers they are remembered while members change: who did not change keeps its order, so
+    only who did is placed anew. Memories are those of at most twice as many buckets as members.
+    """
+
+    __slots__ = ("_age", "_changes", "_first", "_since", "members")
+
+    def __init__(self, members: Sequence[Member], before: "Leaders | None" = None) -> None:
+        self.members = members
+        # Bucket -> at which age, and who was first then, in order.
+        self._first: dict[int, tuple[int, tuple[Member, ...]]] = {}
+        # What made each age of the one before, up to this one.
+        self._changes: tuple[_Change, ...] = ()
+        self._age = 0
+        # Age -> all that changed since.
+        self._since: dict[int, _Change] = {}
+        if before is not None:
+            self._inherit(before)
+
+    def _inherit(self, before: "Leaders") -> None:
+        """Take the memories of another, who begins anew: only one may bring them up to date."""
+        was, now = frozenset(before.members), frozenset(self.members)
+        changes = (*before._changes[1 - _MOST_CHANGES :], (was - now, now - was))
+        room = len(now) * _MOST_PART
+        fitting = 0
+        for gone, come in reversed(changes):
+            room -= len(gone) + len(come)
+            if room < 0:
+                break
+            fitting += 1
+        self._changes = changes[len(changes) - fitting :]
+        self._age = before._age + 1
+        if fitting:
+            self._first, before._first = before._first, {}
+
+    def first(self, bucket: int, count: int, tier: int) -> list[Ranked]:
+        """The first `count` for a bucket, or as many as there are."""
+        places = self._places(bucket, min(count, len(self.members)))
+        mask = (1 << _COST_BITS) - 1
+        return [Ranked(member, tier, key & mask) for key, _, member in places]
+
+    def _places(self, bucket: int, count: int) -> list[_Place]:
+        if len(self.members) < _FEW:
+            return _first_places(bucket, self.members, count)
+        places = self._remembered(bucket)
+        if len(places) < count:
+            places = _first_places(bucket, self.members, count + _SPARE)
+        if bucket in self._first or len(self._first) < 2 * len(self.members):
+            members = tuple(member for _, _, member in places[: count + _SPARE])
+            self._first[bucket] = self._age, members
+        return places[:count]
+
+    def _remembered(self, bucket: int) -> list[_Place]:
+        """The first places, as far as they follow from what is remembered."""
+        age, first = self._first.get(bucket, (-1, ()))
+        if age == self._age:
+            return [_place(bucket, member) for member in first]
+        if not 0 < self._age - age <= len(self._changes):
+            return []
+        gone, come = self._changed_since(age)
+        # Behind the last one, nobody is known who did not change.
+        last = _place(bucket, first[-1])[:2]
+        places = [_place(bucket, member) for member in first if member not in gone]
+        new = (_place(bucket, member) for member in come)
+        return sorted(places + [place for place in new if place[:2] <= last])
+
+    def _changed_since(self, age: int) -> _Change:
+        known = self._since.get(age)
+        if known is None:
+            gone: frozenset[Member] = frozenset()
+            come: frozenset[Member] = frozenset()
+            for went, came in self._changes[age - self._age :]:
+                gone, come = gone | went, come - went | came
+            known = self._since[age] = gone, come
+        return known

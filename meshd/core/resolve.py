@@ -3,18 +3,19 @@
 `resolve` reads one snapshot and nothing else.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from meshd.core.hashing import client_bucket, permuted
+from meshd.core.ladder import Ladder, lead, rank_first, rank_rest
 from meshd.core.model import Port, Prefix
 from meshd.core.names import Place
 from meshd.core.ranges import NEUTRAL, Policy
-from meshd.core.ranking import Ladder, Member, Ranked, rank_first, rank_rest
+from meshd.core.ranking import Leaders, Member, Ranked
 from meshd.core.selector import LATEST, Arm, Channel, Exact, Family, Selector, Split
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.ttl import TtlTerms, answer_ttl
@@ -76,22 +77,30 @@ class Locus(NamedTuple):
 class Choice:
     """The instances for one (service, spot, Range policy, bucket), best first.
 
-    `chosen` is the set that A and AAAA show, `first` the tier it was taken from.
+    `chosen` is the set that A and AAAA show; what else is in the order is ranked when asked.
     """
 
     chosen: tuple[Ranked, ...]
-    first: tuple[Ranked, ...]
     ttl: TtlTerms
     selector: Selector
     arm: Arm
     ladder: Ladder
-    rest_from: Callable[[], Sequence[Ranked]]
+    order: "Order"
     is_keyed: bool
 
     @cached_property
+    def first(self) -> tuple[Ranked, ...]:
+        """The tier that `chosen` was taken from."""
+        return tuple(self.order.first())
+
+    @cached_property
     def ranked(self) -> tuple[Ranked, ...]:
-        """The first tier and all that follows it; ranked when first asked."""
-        return (*self.first, *self.rest_from())
+        """The first tier and all that follows it."""
+        return (*self.first, *self.order.rest())
+
+    def following(self, count: int) -> Sequence[Ranked]:
+        """The first `count` of those that follow the first tier."""
+        return self.order.rest(count)
 
 
 class Answer(NamedTuple):
@@ -216,28 +225,48 @@ def choose(view: ServiceView, spot: Spot, policy: Policy, bucket: int) -> Choice
     if isinstance(arm, Split):
         arm = arm.arm_at(permuted(bucket, view.salt))
     ladder = view.ladder(policy.pop, arm)
-    first, rest_from = _orders(view, spot, ladder, bucket)
+    order = Order(view, spot, ladder, bucket)
     # Resolvers shuffle what A and AAAA show: who should get no clients must not be among them.
-    wanted = [ranked for ranked in first if not ranked.member.is_ejected] or first
-    chosen = tuple(wanted[: view.service.max_answers])
+    chosen = tuple(order.lead(view.service.max_answers))
     is_keyed = not ladder.is_fixed or isinstance(selector, Split)
     ttl = answer_ttl(view.service, [ranked.member for ranked in chosen], ladder.all_down)
-    return Choice(chosen, tuple(first), ttl, selector, arm, ladder, rest_from, is_keyed)
+    return Choice(chosen, ttl, selector, arm, ladder, order, is_keyed)
 
 
-def _orders(
-    view: ServiceView, spot: Spot, ladder: Ladder, bucket: int
-) -> tuple[Sequence[Ranked], Callable[[], Sequence[Ranked]]]:
-    """The first tier in order, and how to get what follows."""
-    if spot.member is not None:
-        return [Ranked(spot.member, 0, 0)], tuple
-    first = rank_first(ladder, bucket, view.salt)
-    if spot.pop is not None:
-        return _only_pop(view, first + rank_rest(ladder, bucket, view.salt), spot.pop), tuple
-    if spot.version is not None:
-        # Who asks for a version gets no other one behind it.
-        ladder = Ladder(ladder.tiers, (), ladder.all_down, ladder.note)
-    return first, lambda: rank_rest(ladder, bucket, view.salt)
+class Order(NamedTuple):
+    """The order at one spot for a bucket."""
+
+    view: ServiceView
+    spot: Spot
+    ladder: Ladder
+    bucket: int
+
+    def lead(self, count: int) -> Sequence[Ranked]:
+        """The first `count` of the first tier, ejected ones only if all are."""
+        if self.spot.member is None and self.spot.pop is None:
+            return lead(self.ladder, self.bucket, self.view.salt, count)
+        first = self.first()
+        return ([ranked for ranked in first if not ranked.member.is_ejected] or first)[:count]
+
+    def first(self) -> Sequence[Ranked]:
+        """The first tier."""
+        if self.spot.member is not None:
+            return [Ranked(self.spot.member, 0, 0)]
+        first = rank_first(self.ladder, self.bucket, self.view.salt)
+        if self.spot.pop is None:
+            return first
+        rest = rank_rest(self.ladder, self.bucket, self.view.salt)
+        return _only_pop(self.view, first + rest, self.spot.pop)
+
+    def rest(self, count: int | None = None) -> Sequence[Ranked]:
+        """What follows the first tier, or the first `count` of it."""
+        if self.spot.member is not None or self.spot.pop is not None:
+            return ()
+        ladder = self.ladder
+        if self.spot.version is not None:
+            # Who asks for a version gets no other one behind it.
+            ladder = replace(ladder, tail=Leaders(()))
+        return rank_rest(ladder, self.bucket, self.view.salt, count)
 
 
 def _only_pop(view: ServiceView, ranked: Sequence[Ranked], pop: str) -> Sequence[Ranked]:

@@ -201,9 +201,8 @@ def _address_sets(addresses: Iterable[Address], ttl: int, limit: int = 8) -> lis
 def _explicit(view: ServiceView | None, choice: Choice) -> Sequence[Ranked]:
     """What explicit orders show: the chosen, and as many again of those that follow."""
     most = 2 * (view.service.max_answers if view else 4)
-    chosen = choice.chosen
-    rest = [ranked for ranked in choice.ranked if ranked.tier > 0]
-    return (*chosen, *rest)[: max(most, len(chosen))]
+    room = most - len(choice.chosen)
+    return (*choice.chosen, *choice.following(room)) if room > 0 else choice.chosen
 
 
 def _target(view: ServiceView | None, member: Member) -> bytes:

@@ -4,23 +4,29 @@ A snapshot is made from the one before; views of services that did not change ar
 with them what was remembered of their answers.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import asin, cos, radians, sin, sqrt
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from meshd.core.hashing import seed
+from meshd.core.ladder import EVERYWHERE, Ladder, Rungs
 from meshd.core.model import Instance, Pop, Service
 from meshd.core.names import Directory
 from meshd.core.ranges import Policy
-from meshd.core.ranking import Ladder, Member, build_ladder
-from meshd.core.selector import Arm, select
+from meshd.core.ranking import Leaders, Member
+from meshd.core.selector import Arm, Version, select
 from meshd.core.signals import NO_SIGNAL, Signal
 from meshd.core.topology import Change, Kind, Topology
 from meshd.core.verdict import Verdict, combine
 
 # Ladders of one view; distinct (Pop, selector arm) pairs beyond it are worked out each time.
 _MEMO_LADDERS = 4096
+
+_NAME = attrgetter("instance.name")
 
 
 def pops_by_nearness(pop: str, pops: Mapping[str, Pop]) -> tuple[str, ...]:
@@ -44,42 +50,125 @@ def _distance(one: Pop | None, other: Pop) -> float:
     return round(2 * asin(min(1.0, sqrt(half))), 6)
 
 
+class Nearness(dict[str, tuple[str, ...]]):
+    """Pop -> all Pops by nearness to it, worked out when first asked."""
+
+    def __init__(self, pops: Mapping[str, Pop]) -> None:
+        super().__init__()
+        self.pops = pops
+
+    def __missing__(self, pop: str) -> tuple[str, ...]:
+        found = self[pop] = pops_by_nearness(pop, self.pops)
+        return found
+
+
+class Shape(NamedTuple):
+    """What some instances have: IP versions in order, and versions in the order of their texts."""
+
+    families: tuple[int, ...]
+    versions: tuple[Version, ...]
+
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> "Shape":
+        """The shape of some members."""
+        instances = [member.instance for member in members]
+        families = {address.version for each in instances for address in each.addresses}
+        versions = {each.version.text: each.version for each in instances}
+        return cls(tuple(sorted(families)), tuple(versions[text] for text in sorted(versions)))
+
+    def with_all(self, members: Iterable[Member]) -> "Shape":
+        """The shape with more members."""
+        other = Shape.of(members)
+        families = {*self.families, *other.families}
+        versions = {version.text: version for version in (*other.versions, *self.versions)}
+        if len(families) == len(self.families) and len(versions) == len(self.versions):
+            return self
+        return Shape(tuple(sorted(families)), tuple(versions[text] for text in sorted(versions)))
+
+
 class ServiceView:
     """One service with its members as judged now, and memos of what follows from them."""
 
     __slots__ = (
         "_keys",
         "_ladders",
+        "_leaders",
+        "_nearness",
+        "_rungs",
         "channels",
-        "families",
         "members",
         "policy_keys",
-        "pops",
         "replies",
         "salt",
         "service",
-        "versions",
+        "shape",
     )
 
     def __init__(
-        self, service: Service, members: Sequence[Member], pops: Mapping[str, Pop]
+        self,
+        service: Service,
+        members: Sequence[Member],
+        nearness: Nearness,
+        shape: Shape,
+        leaders: Mapping[Arm, Mapping[str, Leaders]],
     ) -> None:
+        """`members` in the order of their names; `leaders` of the view before, by arm and Pop."""
         self.service = service
-        self.members = tuple(sorted(members, key=lambda member: member.instance.name))
-        self.pops = pops
+        self.members = tuple(members)
         self.salt = seed(service.name)
         self.channels = dict(service.channels)
-        # IP versions that some instance has an address of.
-        self.families = tuple(
-            sorted({a.version for member in self.members for a in member.instance.addresses})
-        )
-        self.versions = frozenset(member.instance.version for member in self.members)
+        self.shape = shape
         # Finished replies, filled by the answerer: slot -> (policy key, bucket) -> reply.
         self.replies: dict[Any, dict[int, Any]] = {}
+        self._nearness = nearness
+        self._leaders = leaders
+        self._rungs: dict[Arm, Rungs] = {}
         self._ladders: dict[tuple[str | None, Arm], Ladder] = {}
         self._keys: dict[tuple[str | None, object], int] = {}
         # Policy -> its small number, as `policy_key` gave it out.
         self.policy_keys: dict[Policy, int] = {}
+
+    @classmethod
+    def of(cls, service: Service, members: Iterable[Member], nearness: Nearness) -> "ServiceView":
+        """A view that follows no other."""
+        found = sorted(members, key=_NAME)
+        return cls(service, found, nearness, Shape.of(found), {})
+
+    def changed(
+        self, service: Service, nearness: Nearness, news: Mapping[str, Member | None]
+    ) -> "ServiceView":
+        """The view after some members changed (None: it is a member no more)."""
+        members = list(self.members)
+        is_another = False
+        for name, member in news.items():
+            at = bisect_left(members, name, key=_NAME)
+            old = members[at : at + 1]
+            if not old or old[0].instance.name != name:
+                old = []
+            elif member is None or member.instance is not old[0].instance:
+                is_another = True
+            members[at : at + len(old)] = [member] if member else []
+        if is_another:
+            shape = Shape.of(members)
+        else:
+            shape = self.shape.with_all(member for member in news.values() if member)
+        leaders = {arm: rungs.leaders for arm, rungs in self._rungs.items()}
+        return ServiceView(service, members, nearness, shape, {**self._leaders, **leaders})
+
+    @property
+    def pops(self) -> Mapping[str, Pop]:
+        """All Pops."""
+        return self._nearness.pops
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """IP versions that some instance has an address of."""
+        return self.shape.families
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """The versions that are served, each by its text."""
+        return self.shape.versions
 
     def policy_key(self, policy: Policy) -> int:
         """A small number, equal for policies that this service cannot tell apart."""
@@ -94,19 +183,34 @@ class ServiceView:
         """The tiers that clients of a Pop see under one arm of a selector."""
         ladder = self._ladders.get((pop, arm))
         if ladder is None:
-            chosen = select(arm, self.versions, self.channels)
-            wanted = [m for m in self.members if m.instance.version in chosen]
-            others = [m for m in self.members if m.instance.version not in chosen]
-            ladder = build_ladder(wanted, others, self._pop_order(pop))
+            rungs = self._rungs_under(arm)
+            ladder = Ladder.of(rungs, self._pop_order(pop, rungs))
             if len(self._ladders) < _MEMO_LADDERS:
                 self._ladders[pop, arm] = ladder
         return ladder
 
-    def _pop_order(self, pop: str | None) -> tuple[str, ...]:
+    def _rungs_under(self, arm: Arm) -> Rungs:
+        rungs = self._rungs.get(arm)
+        if rungs is None:
+            rungs = Rungs(*self._parted(arm), self._leaders.get(arm, {}))
+            if len(self._rungs) < _MEMO_LADDERS:
+                self._rungs[arm] = rungs
+        return rungs
+
+    def _parted(self, arm: Arm) -> tuple[Sequence[Member], Sequence[Member]]:
+        """The members that an arm names, and the others."""
+        chosen = select(arm, self.versions, self.channels)
+        # By text: versions are slow to compare.
+        texts = {version.text for version in self.versions if version in chosen}
+        if len(texts) == len(self.versions):
+            return self.members, ()
+        wanted = [m for m in self.members if m.instance.version.text in texts]
+        return wanted, [m for m in self.members if m.instance.version.text not in texts]
+
+    def _pop_order(self, pop: str | None, rungs: Rungs) -> Iterable[str]:
         if pop is None:
-            return ()
-        present = sorted({member.instance.pop for member in self.members})
-        return tuple(dict.fromkeys((*pops_by_nearness(pop, self.pops), *present)))
+            return (EVERYWHERE,)
+        return dict.fromkeys((*self._nearness[pop], *sorted(rungs.pops)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +222,7 @@ class Snapshot:
     views: Mapping[str, ServiceView]
     rosters: Mapping[str, frozenset[str]] = field(repr=False)
     directory: Directory = field(repr=False)
+    nearness: Nearness = field(repr=False)
 
     @classmethod
     def build(cls, topology: Topology, signals: Mapping[str, Signal] | None = None) -> "Snapshot":
@@ -127,12 +232,14 @@ class Snapshot:
             rosters.setdefault(instance.service, set()).add(instance.name)
         frozen = {name: frozenset(roster) for name, roster in rosters.items()}
         signals = signals or {}
+        nearness = Nearness(topology.pops)
+        judge = partial(_member, topology, signals)
         views = {
-            name: _view(topology, signals, service, frozen[name])
+            name: ServiceView.of(service, map(judge, frozen[name]), nearness)
             for name, service in topology.services.items()
         }
         directory = Directory.build(topology.zones.values(), topology.services.values())
-        return cls(topology, signals, views, frozen, directory)
+        return cls(topology, signals, views, frozen, directory, nearness)
 
     def verdict(self, instance: Instance) -> Verdict:
         """The verdict that counts for an instance."""
@@ -159,27 +266,37 @@ class Snapshot:
         topology = self.topology
         if revision is not None:
             topology = topology.apply(changes, revision)
+            yield None
         known = _updated(self.signals, signals or {})
+        yield None
         rosters = _rosters_after(self.rosters, self.topology, changes)
         kinds = {change.kind for change in changes}
         renewed = _renewed(topology, changes, signals or {})
         touched = _touched(self.topology, topology, changes, renewed)
+        nearness = self.nearness
         if Kind.POPS in kinds:
-            touched = set(self.views) | set(topology.services)
+            nearness = Nearness(topology.pops)
+            touched = dict.fromkeys((*self.views, *topology.services), ()) | touched
+        judge = partial(_member, topology, known)
         views = dict(self.views) if touched else self.views
-        for name in touched:
+        yield None
+        for name, instances in touched.items():
             service = topology.services.get(name)
+            view = self.views.get(name)
             if service is None:
                 views.pop(name, None)  # type: ignore[attr-defined]
+            elif view is None:
+                made = ServiceView.of(service, map(judge, rosters.get(name, ())), nearness)
+                views[name] = made  # type: ignore[index]
             else:
-                held = _held(self.views.get(name), renewed)
-                roster = rosters.get(name, frozenset())
-                views[name] = _view(topology, known, service, roster, held)  # type: ignore[index]
+                roster = rosters.get(name, ())
+                news = {each: judge(each) if each in roster else None for each in instances}
+                views[name] = view.changed(service, nearness, news)  # type: ignore[index]
             yield None
         directory = self.directory
         if kinds & {Kind.ZONES, Kind.SERVICES}:
             directory = Directory.build(topology.zones.values(), topology.services.values())
-        yield Snapshot(topology, known, views, rosters, directory)
+        yield Snapshot(topology, known, views, rosters, directory, nearness)
 
 
 def _updated(
@@ -194,29 +311,9 @@ def _updated(
     return merged
 
 
-def _view(
-    topology: Topology,
-    signals: Mapping[str, Signal],
-    service: Service,
-    roster: Iterable[str],
-    held: Mapping[str, Member] | None = None,
-) -> ServiceView:
-    """A view; members that are `held` are as they were."""
-    held = held or {}
-    members = [
-        held.get(name) or _member(topology, signals, topology.instances[name]) for name in roster
-    ]
-    return ServiceView(service, members, topology.pops)
-
-
-def _held(view: ServiceView | None, renewed: Collection[str]) -> Mapping[str, Member]:
-    """The members of a view that nothing has changed for."""
-    members = view.members if view else ()
-    return {m.instance.name: m for m in members if m.instance.name not in renewed}
-
-
-def _member(topology: Topology, signals: Mapping[str, Signal], instance: Instance) -> Member:
-    signal = signals.get(instance.name, NO_SIGNAL)
+def _member(topology: Topology, signals: Mapping[str, Signal], name: str) -> Member:
+    instance = topology.instances[name]
+    signal = signals.get(name, NO_SIGNAL)
     return Member.of(instance, _verdict(topology, signal, instance), signal)
 
 
@@ -232,17 +329,23 @@ def _rosters_after(
     if not moved:
         return rosters
     made: dict[str, set[str]] = {}
+
+    def roster(service: str) -> set[str]:
+        if service not in made:
+            made[service] = set(rosters.get(service, ()))
+        return made[service]
+
     # One instance may have changed several times.
     latest: dict[str, Instance | None] = {}
     for change in moved:
         old = latest.get(change.name, before.instances.get(change.name))
         if old is not None:
-            made.setdefault(old.service, set(rosters.get(old.service, ()))).discard(change.name)
+            roster(old.service).discard(change.name)
         new = change.record if isinstance(change.record, Instance) else None
         latest[change.name] = new
         if new is not None:
-            made.setdefault(new.service, set(rosters.get(new.service, ()))).add(change.name)
-    return {**rosters, **{service: frozenset(roster) for service, roster in made.items()}}
+            roster(new.service).add(change.name)
+    return {**rosters, **{service: frozenset(names) for service, names in made.items()}}
 
 
 def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str]) -> set[str]:
@@ -258,12 +361,15 @@ def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str])
 
 def _touched(
     before: Topology, after: Topology, changes: Iterable[Change], instances: Iterable[str]
-) -> set[str]:
-    """Services whose view must be made anew."""
-    touched = {change.name for change in changes if change.kind is Kind.SERVICES}
+) -> dict[str, Collection[str]]:
+    """Services whose view must be made anew, and which of their instances."""
+    touched: dict[str, Collection[str]] = {
+        change.name: () for change in changes if change.kind is Kind.SERVICES
+    }
+    renewed: dict[str, set[str]] = {}
     for name in instances:
         for topology in (before, after):
             instance = topology.instances.get(name)
             if instance is not None and instance.service in after.services:
-                touched.add(instance.service)
-    return touched
+                renewed.setdefault(instance.service, set()).add(name)
+    return touched | renewed

@@ -8,6 +8,7 @@ from meshd.core.hashing import BUCKETS
 from meshd.core.ranges import Policy
 from meshd.core.resolve import Spot, choose
 from meshd.core.signals import Signal
+from meshd.core.snapshot import Nearness
 from meshd.core.spread import spread
 from meshd.core.verdict import Verdict
 from tests import samples
@@ -36,5 +37,5 @@ def test_who_is_down_gets_nobody() -> None:
 
 def test_a_service_without_instances_gives_nobody() -> None:
     view = samples.snapshot().views["old"]
-    empty = type(view)(view.service, (), view.pops)
+    empty = type(view).of(view.service, (), Nearness({}))
     assert spread(empty, "eu").firsts == {}
