@@ -16,7 +16,7 @@ EVERYWHERE = ""
 # Where the leaders of the tail are kept; no Pop is called so.
 _TAIL = "*"
 
-_ROOM, _KEPT = attrgetter("room"), attrgetter("signal.kept")
+_KEPT = attrgetter("signal.kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,12 @@ class Tier:
         return self.leaders.members
 
 
-def tier_health(ready: int, whole: int) -> float:
-    """The share of its clients that a tier can take, by ready and whole capacity."""
-    return min(1.0, _OVERPROVISIONING * ready / whole) if whole else 0.0
+def tier_health(sure: Sequence[Member], whole: Sequence[Member]) -> float:
+    """The share of its clients that a tier can take, by capacity: who is sure, of the whole."""
+    if len(sure) == len(whole):
+        return 1.0
+    room = sum(member.room for member in sure)
+    return min(1.0, _OVERPROVISIONING * room / sum(member.room for member in whole))
 
 
 class Rungs:
@@ -71,7 +74,7 @@ class Rungs:
         for member in usable:
             self._by_pop.setdefault(member.instance.pop, []).append(member)
         self._tiers: dict[str, Tier | None] = {}
-        self.tail = self._lead(_TAIL, [member for member in others if member.verdict.is_ready])
+        self.tail = self._lead(_TAIL, [member for member in others if member.is_ready])
 
     @property
     def pops(self) -> Iterable[str]:
@@ -86,12 +89,14 @@ class Rungs:
         return self._tiers[pop]
 
     def _made(self, pop: str, here: Sequence[Member]) -> Tier | None:
-        ready = here if self.all_down else [m for m in here if m.verdict.is_ready]
+        if self.all_down:
+            return Tier(pop, 1.0, self._lead(pop, here)) if here else None
+        ready = [member for member in here if member.is_ready]
         if not ready:
             return None
-        sure = ready if self.all_down else [m for m in ready if not m.resort]
-        health = tier_health(sum(map(_ROOM, sure)), sum(map(_ROOM, here)))
-        kept = 1.0 if self.all_down else min(map(_KEPT, ready))
+        sure = [member for member in ready if not member.resort]
+        health = tier_health(sure, here)
+        kept = min(map(_KEPT, ready))
         return Tier(pop, min(health, kept), self._lead(pop, ready))
 
     def _lead(self, pop: str, members: Sequence[Member]) -> Leaders:
@@ -105,7 +110,7 @@ def _not_forced_down(members: Sequence[Member]) -> list[Member]:
 
 
 def _is_any_ready(members: Sequence[Member]) -> bool:
-    return any(member.verdict.is_ready for member in members)
+    return any(member.is_ready for member in members)
 
 
 @dataclass(frozen=True)

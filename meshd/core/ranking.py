@@ -38,6 +38,7 @@ class Member:
     seed: int
     room: int
     resort: int
+    is_ready: bool
 
     @classmethod
     def of(cls, instance: Instance, verdict: Verdict, signal: Signal) -> "Member":
@@ -51,7 +52,9 @@ class Member:
         if not success:
             # Clients see it fail so often that it gets none; an operator knows better.
             resort = _EJECTED
-        return cls(instance, verdict, signal, weight, seed(instance.name), room, resort)
+        return cls(
+            instance, verdict, signal, weight, seed(instance.name), room, resort, verdict.is_ready
+        )
 
     @property
     def is_ejected(self) -> bool:
@@ -159,6 +162,10 @@ class Leaders:
         places = self._places(bucket, min(count, len(self.members)))
         mask = (1 << _COST_BITS) - 1
         return [Ranked(member, tier, key & mask) for key, _, member in places]
+
+    def is_remembered(self, bucket: int, count: int) -> bool:
+        """True if the first `count` need no look at all members."""
+        return len(self._remembered(bucket)) >= min(count, len(self.members))
 
     def _places(self, bucket: int, count: int) -> list[_Place]:
         if len(self.members) < _FEW:

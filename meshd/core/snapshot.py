@@ -6,9 +6,8 @@ with them what was remembered of their answers.
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import asin, cos, radians, sin, sqrt
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from meshd.core.hashing import seed
 from meshd.core.ladder import EVERYWHERE, Ladder, Rungs
 from meshd.core.model import Instance, Pop, Service
 from meshd.core.names import Directory
+from meshd.core.nearness import Nearness
 from meshd.core.ranges import Policy
 from meshd.core.ranking import Leaders, Member
 from meshd.core.selector import Arm, Version, select
@@ -26,40 +26,10 @@ from meshd.core.verdict import Verdict, combine
 # Ladders of one view; distinct (Pop, selector arm) pairs beyond it are worked out each time.
 _MEMO_LADDERS = 4096
 
+# Instances that are looked at in one step.
+_STEP = 100
+
 _NAME = attrgetter("instance.name")
-
-
-def pops_by_nearness(pop: str, pops: Mapping[str, Pop]) -> tuple[str, ...]:
-    """A Pop, its fallback list, then the others by distance, those without location last."""
-    home = pops.get(pop)
-    fixed = (pop, *(home.fallback if home else ()))
-    others = sorted(
-        (name for name in pops if name not in fixed),
-        key=lambda name: (_distance(home, pops[name]), name),
-    )
-    return tuple(dict.fromkeys((*fixed, *others)))
-
-
-def _distance(one: Pop | None, other: Pop) -> float:
-    """Great-circle distance in degrees (haversine); infinite where a location is missing."""
-    if one is None or one.location is None or other.location is None:
-        return float("inf")
-    lat1, lon1, lat2, lon2 = (radians(x) for x in (*one.location, *other.location))
-    half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin((lon2 - lon1) / 2) ** 2
-    # Rounded, so that equal distances are equal on every machine.
-    return round(2 * asin(min(1.0, sqrt(half))), 6)
-
-
-class Nearness(dict[str, tuple[str, ...]]):
-    """Pop -> all Pops by nearness to it, worked out when first asked."""
-
-    def __init__(self, pops: Mapping[str, Pop]) -> None:
-        super().__init__()
-        self.pops = pops
-
-    def __missing__(self, pop: str) -> tuple[str, ...]:
-        found = self[pop] = pops_by_nearness(pop, self.pops)
-        return found
 
 
 class Shape(NamedTuple):
@@ -81,8 +51,6 @@ class Shape(NamedTuple):
         other = Shape.of(members)
         families = {*self.families, *other.families}
         versions = {version.text: version for version in (*other.versions, *self.versions)}
-        if len(families) == len(self.families) and len(versions) == len(self.versions):
-            return self
         return Shape(tuple(sorted(families)), tuple(versions[text] for text in sorted(versions)))
 
 
@@ -139,19 +107,23 @@ class ServiceView:
     ) -> "ServiceView":
         """The view after some members changed (None: it is a member no more)."""
         members = list(self.members)
-        is_another = False
+        come: list[Member] = []
+        is_any_gone = False
         for name, member in news.items():
             at = bisect_left(members, name, key=_NAME)
             old = members[at : at + 1]
             if not old or old[0].instance.name != name:
                 old = []
-            elif member is None or member.instance is not old[0].instance:
-                is_another = True
             members[at : at + len(old)] = [member] if member else []
-        if is_another:
+            # Of who is only judged anew, the shape is known.
+            if not (member and old and member.instance is old[0].instance):
+                come += [member] if member else []
+                is_any_gone = is_any_gone or bool(old)
+        shape = self.shape
+        if is_any_gone:
             shape = Shape.of(members)
-        else:
-            shape = self.shape.with_all(member for member in news.values() if member)
+        elif come:
+            shape = shape.with_all(come)
         leaders = {arm: rungs.leaders for arm, rungs in self._rungs.items()}
         return ServiceView(service, members, nearness, shape, {**self._leaders, **leaders})
 
@@ -222,7 +194,7 @@ class Snapshot:
     views: Mapping[str, ServiceView]
     rosters: Mapping[str, frozenset[str]] = field(repr=False)
     directory: Directory = field(repr=False)
-    nearness: Nearness = field(repr=False)
+    nearness: Nearness = field(repr=False, compare=False)
 
     @classmethod
     def build(cls, topology: Topology, signals: Mapping[str, Signal] | None = None) -> "Snapshot":
@@ -262,7 +234,10 @@ class Snapshot:
         revision: int | None,
         signals: Mapping[str, Signal | None] | None,
     ) -> Iterator["Snapshot | None"]:
-        """As `advance`, a step for each service that is made anew; the last one yields it."""
+        """As `advance`, in steps of less than a millisecond; the last one yields it.
+
+        Steps that copy a table of the topology take longer, if it is large.
+        """
         topology = self.topology
         if revision is not None:
             topology = topology.apply(changes, revision)
@@ -270,33 +245,50 @@ class Snapshot:
         known = _updated(self.signals, signals or {})
         yield None
         rosters = _rosters_after(self.rosters, self.topology, changes)
+        yield None
         kinds = {change.kind for change in changes}
-        renewed = _renewed(topology, changes, signals or {})
-        touched = _touched(self.topology, topology, changes, renewed)
-        nearness = self.nearness
+        touched = {change.name: set[str]() for change in changes if change.kind is Kind.SERVICES}
+        nearness, directory = self.nearness, self.directory
         if Kind.POPS in kinds:
             nearness = Nearness(topology.pops)
-            touched = dict.fromkeys((*self.views, *topology.services), ()) | touched
-        judge = partial(_member, topology, known)
-        views = dict(self.views) if touched else self.views
-        yield None
-        for name, instances in touched.items():
-            service = topology.services.get(name)
-            view = self.views.get(name)
-            if service is None:
-                views.pop(name, None)  # type: ignore[attr-defined]
-            elif view is None:
-                made = ServiceView.of(service, map(judge, rosters.get(name, ())), nearness)
-                views[name] = made  # type: ignore[index]
-            else:
-                roster = rosters.get(name, ())
-                news = {each: judge(each) if each in roster else None for each in instances}
-                views[name] = view.changed(service, nearness, news)  # type: ignore[index]
-            yield None
-        directory = self.directory
+            touched = {name: set() for name in (*self.views, *topology.services)}
         if kinds & {Kind.ZONES, Kind.SERVICES}:
             directory = Directory.build(topology.zones.values(), topology.services.values())
-        yield Snapshot(topology, known, views, rosters, directory, nearness)
+        for part in _parts(_renewed(topology, changes, signals or {})):
+            _touch(touched, (self.topology, topology), part)
+            yield None
+        views = dict(self.views)
+        after = Snapshot(topology, known, views, rosters, directory, nearness)
+        for name, instances in touched.items():
+            yield from after._renew(views, name, instances)
+        yield after if touched else replace(after, views=self.views)
+
+    def _renew(
+        self, views: dict[str, ServiceView], name: str, instances: Collection[str]
+    ) -> Iterator[None]:
+        """Make the view of a service anew, of which these instances must be judged."""
+        view = views.pop(name, None)
+        service = self.topology.services.get(name)
+        if service is None:
+            return
+        roster = self.rosters.get(name, frozenset())
+        if view is None:
+            view, instances = ServiceView.of(service, (), self.nearness), roster
+        for part in _parts(instances):
+            news = {
+                each: _member(self.topology, self.signals, each) if each in roster else None
+                for each in part
+            }
+            view = view.changed(service, self.nearness, news)
+            yield None
+        views[name] = view
+
+
+def _parts(names: Collection[str]) -> Iterator[Collection[str]]:
+    """Names in parts that take less than a millisecond; at least one part, be it empty."""
+    held = list(names)
+    for at in range(0, max(1, len(held)), _STEP):
+        yield held[at : at + _STEP]
 
 
 def _updated(
@@ -359,17 +351,13 @@ def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str])
     return renewed
 
 
-def _touched(
-    before: Topology, after: Topology, changes: Iterable[Change], instances: Iterable[str]
-) -> dict[str, Collection[str]]:
-    """Services whose view must be made anew, and which of their instances."""
-    touched: dict[str, Collection[str]] = {
-        change.name: () for change in changes if change.kind is Kind.SERVICES
-    }
-    renewed: dict[str, set[str]] = {}
+def _touch(
+    touched: dict[str, set[str]], topologies: Iterable[Topology], instances: Iterable[str]
+) -> None:
+    """Note the services, before and after, of instances that must be judged anew."""
+    *_, after = topologies
     for name in instances:
-        for topology in (before, after):
+        for topology in topologies:
             instance = topology.instances.get(name)
             if instance is not None and instance.service in after.services:
-                renewed.setdefault(instance.service, set()).add(name)
-    return touched | renewed
+                touched.setdefault(instance.service, set()).add(name)

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.core.hashing import BUCKETS, client_bucket, mix64, permuted, rendezvous_cost, seed
+from meshd.core.hashing import (
+    BUCKETS,
+    client_bucket,
+    mix64,
+    permuted,
+    rendezvous_cost,
+    rendezvous_costs,
+    seed,
+)
 
 
 def test_they_never_change() -> None:
@@ -43,3 +51,10 @@ def test_cost_is_a_fair_draw() -> None:
         share = weight / sum(weights)
         spread = (20_000 * share * (1 - share)) ** 0.5
         assert abs(wins[number] - 20_000 * share) < 5 * spread
+
+
+@given(st.integers(0, 1023), st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 10**6))))
+def test_many_costs_are_each_the_one(bucket: int, entries: list[tuple[int, int]]) -> None:
+    seeds, weights = [one for one, _ in entries], [weight for _, weight in entries]
+    each = [rendezvous_cost(bucket, *entry) for entry in entries]
+    assert rendezvous_costs(bucket, seeds, weights) == each

@@ -1,15 +1,19 @@
 """Who is answered, in which order: rules as text cases, shares and disruption as properties."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from meshd.core.hashing import BUCKETS
+from meshd.core.hashing import BUCKETS, rendezvous_cost
 from meshd.core.model import Force, Instance, NameServer, Override, Pop, Port, Record, Service, Zone
 from meshd.core.ranges import Policy
+from meshd.core.ranking import Leaders, Member
 from meshd.core.resolve import Choice, Spot, choose
 from meshd.core.selector import Version, parse_selector
 from meshd.core.signals import Signal
@@ -193,6 +197,65 @@ def test_a_split_gives_its_shares() -> None:
         for b in range(BUCKETS)
     ]
     assert abs(versions.count("1.3") - BUCKETS * 0.1) <= 1
+
+
+def drawn(random: Random, number: int) -> Member:
+    """Some member of that number: of any weight, held back, ejected, or nothing of it."""
+    instance = Instance(f"i{number}", "s", Version("1.0"), "eu", (IPv4Address(1 + number),))
+    share = random.choice((0.05, 0.5, 1.0, 2.0))
+    success = random.choice((1.0, 1.0, 1.0, 0.5, 0.0))
+    signal = Signal(share=share, held=random.random() < 0.1, success=success)
+    return Member.of(instance, Verdict.UP, signal)
+
+
+def sorted_whole(members: Iterable[Member], bucket: int) -> list[Member]:
+    """What `Leaders` must find, without any memory."""
+
+    def place(member: Member) -> tuple[int, int, str]:
+        cost = rendezvous_cost(bucket, member.seed, member.weight)
+        return member.is_ejected + member.is_last_resort, cost, member.instance.name
+
+    return sorted(members, key=place)
+
+
+@settings(max_examples=60)
+@given(
+    st.randoms(use_true_random=False),
+    st.integers(1, 130),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), max_size=12),
+)
+def test_leaders_are_the_first_of_all(
+    random: Random, count: int, steps: list[tuple[int, int]]
+) -> None:
+    """Whatever changed since they were remembered, and whether or not they were asked between."""
+    members = {number: drawn(random, number) for number in range(count)}
+    leaders = Leaders(list(members.values()))
+    lines = [leaders]
+    for changed, asked in steps:
+        for number in random.choices(range(count + 5), k=changed):
+            members[number] = drawn(random, number)
+            if random.random() < 0.3:
+                del members[number]
+        before, leaders = leaders, Leaders(list(members.values()), leaders)
+        # One that took nothing over, as another already had.
+        lines += [before, leaders, Leaders(list(members.values()), before)]
+        for _ in range(4):
+            at, bucket = random.choice(lines), random.randrange(6)
+            found = [ranked.member for ranked in at.first(bucket, asked, 0)]
+            assert found == sorted_whole(at.members, bucket)[:asked]
+
+
+def test_who_did_not_change_is_not_ranked_anew() -> None:
+    """A change of one member costs one draw for each bucket, and what is remembered is bounded."""
+    random = Random(1)
+    members = [drawn(random, number) for number in range(100)]
+    leaders = Leaders(members)
+    for bucket in range(300):
+        leaders.first(bucket, 4, 0)
+    after = Leaders([*members[:50], drawn(random, 50), *members[51:]], leaders)
+    assert sum(after.is_remembered(bucket, 4) for bucket in range(300)) >= 190
+    others = Leaders([drawn(random, number) for number in range(100)], after)
+    assert not any(others.is_remembered(bucket, 4) for bucket in range(300))
 
 
 def test_same_input_same_answer() -> None:

@@ -1,18 +1,23 @@
 """A snapshot that was advanced is the one that would be built; what did not change is shared."""
 
+from ipaddress import ip_address
+from itertools import chain
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd.core.model import Force, Override, Pop, Presence, Record
+from meshd.core.model import Force, Instance, Override, Pop, Presence, Record
 from meshd.core.names import to_wire
 from meshd.core.resolve import Client, resolve
-from meshd.core.rrsets import rrsets_of
+from meshd.core.rrsets import additional_of, rrsets_of
+from meshd.core.selector import Version
 from meshd.core.signals import Signal
-from meshd.core.snapshot import Snapshot, pops_by_nearness
+from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology, kind_of
 from meshd.core.verdict import Verdict
 from tests import samples
-from tests.core.strategies import SERVICES, clients, records
+from tests.core.strategies import SERVICES, SIGNALS, clients, records
 
 ASKED = [to_wire(name.replace("*", "x")) for name in SERVICES.values()]
 
@@ -74,6 +79,71 @@ def test_several_revisions_at_once_equal_the_last(
     assert said(snapshot, client) == said(built, client)
     full = [{k: v for k, v in each.rosters.items() if v} for each in (snapshot, built)]
     assert full[0] == full[1]
+
+
+FRONTS = ("", "_http._tcp.", "eu.pop.", "1-2.version.", "i7.instance.")
+
+
+def crowd(random: Random, number: int) -> Instance:
+    """One of many instances of one service."""
+    pop, version = random.choice(("eu", "eu", "us")), random.choice(("1.2.0", "1.2.0", "1.3.0"))
+    addresses = (ip_address(f"10.9.0.{number}"), ip_address(f"2001:db8::{number:x}"))
+    shown = addresses[: random.choice((1, 2, 2))]
+    return Instance(f"i{number}", "api", Version(version), pop, shown)
+
+
+def some_changes(random: Random) -> list[Change]:
+    """Instances that come, change or go, and now and then something wider."""
+    found = []
+    for _ in range(random.choice((0, 1, 3, 20))):
+        one = crowd(random, random.randrange(1, 160))
+        is_gone = random.random() < 0.2
+        found.append(Change(Kind.INSTANCES, one.name, None) if is_gone else Change.put(one))
+    if random.random() < 0.2:
+        pattern = random.choice(("i1*", "i?", "*"))
+        found.append(Change.put(Override(pattern, random.choice(list(Force)))))
+        found.append(Change(Kind.OVERRIDES, random.choice(("i1*", "i?", "*")), None))
+    if random.random() < 0.2:
+        found.append(Change.put(Pop("eu", (53.3, -6.3), (random.choice(("us", "ap")),))))
+    return found
+
+
+def all_said(snapshot: Snapshot) -> list[str]:
+    """What many clients get at the names of one service."""
+    found = []
+    for at in (0x0A010001, 0x0A010002, 0x0A010701, 0x0A020001, 0x0A020002, 0x7F000001):
+        for front in FRONTS:
+            name = to_wire(front + "api.mesh.internal.")
+            answer = resolve(snapshot, name, Client(4, at, 32))
+            rrsets = rrsets_of(snapshot, answer, name)
+            added = additional_of(answer, rrsets)
+            ranked = answer.choice and [
+                (r.member.instance.name, r.tier, r.cost) for r in answer.choice.ranked
+            ]
+            found.append(f"{front} {answer.status} {answer.scope} {rrsets} {added} {ranked}")
+    return found
+
+
+@settings(max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_a_large_service_that_changes_is_as_if_built(random: Random) -> None:
+    """Asked between its changes, so that memories are carried over; also two that follow one."""
+    first = [record for record in samples.RECORDS if getattr(record, "service", "") != "api"]
+    first += [crowd(random, number) for number in range(1, 150)]
+    line = [Snapshot.build(Topology.load("x", 1, first))]
+    for revision in range(2, 8):
+        before = random.choice((line[-1], line[-1], random.choice(line)))
+        news = {
+            f"i{random.randrange(1, 160)}": random.choice((None, *SIGNALS))
+            for _ in range(random.choice((0, 1, 5, 30)))
+        }
+        line.append(before.advance(some_changes(random), revision, news))
+        if random.random() < 0.3:
+            continue
+        for snapshot in {id(each): each for each in (line[-1], before)}.values():
+            records = chain.from_iterable(snapshot.topology.records(kind) for kind in Kind)
+            topology = Topology.load("x", snapshot.topology.revision, records)
+            assert all_said(snapshot) == all_said(Snapshot.build(topology, snapshot.signals))
 
 
 def test_views_of_other_services_stay() -> None:
@@ -140,18 +210,3 @@ def test_another_fallback_is_another_order() -> None:
         assert choice is not None
         pops.append({ranked.member.instance.pop for ranked in choice.chosen})
     assert pops == [{"us"}, {"ap"}]
-
-
-def test_nearness() -> None:
-    pops = {
-        "eu": Pop("eu", (53.3, -6.3), ("ap",)),
-        "us": Pop("us", (39.0, -77.5)),
-        "sa": Pop("sa", (-23.5, -46.6)),
-        "ap": Pop("ap", (1.3, 103.8)),
-        "far": Pop("far"),
-        "away": Pop("away"),
-    }
-    assert pops_by_nearness("eu", pops) == ("eu", "ap", "us", "sa", "away", "far")
-    assert pops_by_nearness("us", pops) == ("us", "eu", "sa", "ap", "away", "far")
-    assert pops_by_nearness("far", pops) == ("far", "ap", "away", "eu", "sa", "us")
-    assert pops_by_nearness("gone", pops)[0] == "gone"

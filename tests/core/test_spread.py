@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from meshd.core.hashing import BUCKETS
+from meshd.core.nearness import Nearness
 from meshd.core.ranges import Policy
 from meshd.core.resolve import Spot, choose
 from meshd.core.signals import Signal
-from meshd.core.snapshot import Nearness
 from meshd.core.spread import spread
 from meshd.core.verdict import Verdict
 from tests import samples
