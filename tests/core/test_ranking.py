@@ -1,7 +1,7 @@
 """Who is answered, in which order: rules as text cases, shares and disruption as properties."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
@@ -218,31 +218,34 @@ def sorted_whole(members: Iterable[Member], bucket: int) -> list[Member]:
     return sorted(members, key=place)
 
 
-@settings(max_examples=60)
-@given(
-    st.randoms(use_true_random=False),
-    st.integers(1, 130),
-    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), max_size=12),
-)
-def test_leaders_are_the_first_of_all(
-    random: Random, count: int, steps: list[tuple[int, int]]
-) -> None:
+def changed(random: Random, members: Sequence[Member], times: int) -> list[Member]:
+    """Members of which some went, came or changed: most of them among the first of a bucket."""
+    found = {member.instance.name: member for member in members}
+    for _ in range(times):
+        number = random.randrange(140)
+        if found and random.random() < 0.8:
+            first = sorted_whole(found.values(), random.randrange(2))[:14]
+            number = int(random.choice(first).instance.name[1:])
+        found[f"i{number}"] = drawn(random, number)
+        if random.random() < 0.4:
+            del found[f"i{number}"]
+    return list(found.values())
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32).map(Random), st.sampled_from((5, 47, 60, 130)))
+def test_leaders_are_the_first_of_all(random: Random, count: int) -> None:
     """Whatever changed since they were remembered, and whether or not they were asked between."""
-    members = {number: drawn(random, number) for number in range(count)}
-    leaders = Leaders(list(members.values()))
-    lines = [leaders]
-    for changed, asked in steps:
-        for number in random.choices(range(count + 5), k=changed):
-            members[number] = drawn(random, number)
-            if random.random() < 0.3:
-                del members[number]
-        before, leaders = leaders, Leaders(list(members.values()), leaders)
-        # One that took nothing over, as another already had.
-        lines += [before, leaders, Leaders(list(members.values()), before)]
-        for _ in range(4):
-            at, bucket = random.choice(lines), random.randrange(6)
-            found = [ranked.member for ranked in at.first(bucket, asked, 0)]
-            assert found == sorted_whole(at.members, bucket)[:asked]
+    leaders = Leaders([drawn(random, number) for number in range(count)])
+    for _ in range(12):
+        before = leaders
+        # Two that follow one: only the first finds its memories.
+        leaders = Leaders(changed(random, before.members, random.choice((0, 1, 3, 12))), before)
+        other = Leaders(changed(random, before.members, 1), before)
+        for at in random.choices((before, leaders, leaders, other), k=random.choice((0, 0, 1, 4))):
+            bucket = random.randrange(2)
+            found = [ranked.member for ranked in at.first(bucket, 4, 0)]
+            assert found == sorted_whole(at.members, bucket)[:4]
 
 
 def test_who_did_not_change_is_not_ranked_anew() -> None:

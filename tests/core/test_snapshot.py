@@ -124,14 +124,14 @@ def all_said(snapshot: Snapshot) -> list[str]:
     return found
 
 
-@settings(max_examples=25)
-@given(st.randoms(use_true_random=False))
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32).map(Random))
 def test_a_large_service_that_changes_is_as_if_built(random: Random) -> None:
     """Asked between its changes, so that memories are carried over; also two that follow one."""
     first = [record for record in samples.RECORDS if getattr(record, "service", "") != "api"]
     first += [crowd(random, number) for number in range(1, 150)]
     line = [Snapshot.build(Topology.load("x", 1, first))]
-    for revision in range(2, 8):
+    for revision in range(2, 7):
         before = random.choice((line[-1], line[-1], random.choice(line)))
         news = {
             f"i{random.randrange(1, 160)}": random.choice((None, *SIGNALS))
