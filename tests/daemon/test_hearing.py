@@ -14,6 +14,7 @@ from meshd.core.selector import Version
 from meshd.core.signals import NO_SIGNAL, Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology
+from meshd.core.vantage import decider, probers
 from meshd.core.verdict import Verdict
 from meshd.daemon.duties import Duties
 from meshd.daemon.hearing import MOST_ENTRIES, Hearing, Speaker
@@ -210,36 +211,36 @@ def test_before_the_other_prober_spoke_what_is_held_counts() -> None:
 def test_what_the_store_did_is_not_undone_by_one_that_has_not_heard_of_it() -> None:
     """All presences go at once: half of them are held back on all cores, at each moment."""
     cores = {name: Core(name) for name in CORES}
-    decider = cores["a"].observed.duties.decider("s2")
-    other = cores[next(name for name in CORES if name != decider)]
+    deciding = cores["a"].observed.duties.decider("s2")
+    other = cores[next(name for name in CORES if name != deciding)]
     lost = [f"s2-{n}" for n in range(4)]
     # Signals from before are on their way.
-    cores[decider].observed.beat(cores[decider].state.snapshot, "s2-3", Told(), 0.5, 10.0)
-    cores[decider].swap()
-    early = cores[decider].tells_all(10.0)
+    cores[deciding].observed.beat(cores[deciding].state.snapshot, "s2-3", Told(), 0.5, 10.0)
+    cores[deciding].swap()
+    early = cores[deciding].tells_all(10.0)
     gone = [Change(Kind.PRESENCE, name, None) for name in lost]
     other.commits(10.0, *gone)
     held = {name for name in lost if other.signals()[name].held}
     assert len(held) == 2
     for message in early:
-        other.hears(decider, message, 10.1)
+        other.hears(deciding, message, 10.1)
         assert {name for name in lost if other.signals()[name].held} == held
-    cores[decider].commits(10.2, *gone)
-    for message in cores[decider].tells_all(10.3):
-        other.hears(decider, message, 10.3)
+    cores[deciding].commits(10.2, *gone)
+    for message in cores[deciding].tells_all(10.3):
+        other.hears(deciding, message, 10.3)
     assert other.signals()["s2-3"].load == 0.5
     assert {name for name in lost if other.signals()[name].held} == held
 
 
 def test_signals_of_what_is_not_known_yet_wait() -> None:
     cores = {name: Core(name) for name in CORES}
-    decider = cores["a"].observed.duties.decider("s1")
-    other = cores[next(name for name in CORES if name != decider)]
+    deciding = cores["a"].observed.duties.decider("s1")
+    other = cores[next(name for name in CORES if name != deciding)]
     came = Change.put(instance("s1-9"))
-    cores[decider].commits(5.0, came)
-    core = cores[decider]
+    cores[deciding].commits(5.0, came)
+    core = cores[deciding]
     for prober in core.observed.duties.probers("s1-9"):
-        if prober == decider:
+        if prober == deciding:
             core.observed.probe(core.state.snapshot, "s1-9", True, CHECK, 6.0)
         else:
             vote = pb.Vote(instance="s1-9", verdict="up")
@@ -248,7 +249,7 @@ def test_signals_of_what_is_not_known_yet_wait() -> None:
     core.observed.beat(core.state.snapshot, "s1-9", Told(), 0.7, 6.0)
     core.swap()
     for message in core.tells_all(6.0):
-        other.hears(decider, message, 6.0)
+        other.hears(deciding, message, 6.0)
     other.commits(7.0, came)
     assert other.signals()["s1-9"] == core.signals()["s1-9"]
     assert other.signals()["s1-9"].load == 0.7
@@ -373,3 +374,45 @@ def test_a_flood_is_bounded() -> None:
     assert not a.observed.told
     assert len(a.observed.adopted._senders["b"].signals) <= 10_000 + len(NAMES)
     assert len(a.speakers["b"].signals) <= 10_000 + len(NAMES) + MOST_ENTRIES
+
+
+def test_who_does_not_decide_changes_nothing_by_itself() -> None:
+    a = Core("a")
+    elsewhere = next(s for s in SERVICES if not a.observed.duties.decides(s))
+    a.observed.beat(a.state.snapshot, f"{elsewhere}-1", Told(), 0.8, 1.0)
+    a.observed.probe(a.state.snapshot, f"{elsewhere}-1", False, CHECK, 1.0)
+    a.observed.tick(a.state.snapshot, 2.0)
+    a.swap()
+    assert set(a.signals().values()) == {NO_SIGNAL}
+    assert a.observed.told[f"{elsewhere}-1"].load == 0.8
+
+
+def test_what_a_dead_decider_left_undone_is_done() -> None:
+    a = Core("a")
+    service = next(s for s in SERVICES if not a.observed.duties.decides(s))
+    a.observed.beat(a.state.snapshot, f"{service}-1", Told(), 0.8, 1.0)
+    moved = a.observed.share(a.state.snapshot, (), ("a",), 2.0)
+    a.swap()
+    assert service in moved.taken
+    assert a.signals()[f"{service}-1"].load == 0.8
+
+
+def test_a_vote_that_is_not_told_again_is_no_more() -> None:
+    """A core left an instance to others, and the message that said so was lost."""
+    a = Core("a", ("a", "b"))
+    name = next(
+        name
+        for service in CHECKED
+        for name in (f"{service}-{n}" for n in range(4))
+        if set(probers(name, CORES, 2)) == {"a", "c"} and decider(service, CORES) == "a"
+    )
+    a.hears("b", pb.ExchangeRequest(votes=[pb.Vote(instance=name, verdict="up")]), 1.0)
+    a.hears("b", pb.ExchangeRequest(is_whole=True), 1.0)
+    a.observed.share(a.state.snapshot, CORES, CORES, 2.0)
+    a.hears("c", pb.ExchangeRequest(votes=[pb.Vote(instance=name, verdict="down")]), 3.0)
+    for _ in range(2):
+        a.observed.probe(a.state.snapshot, name, False, CHECK, 3.0)
+    a.swap()
+    assert a.signals()[name].verdict is Verdict.UP, "as far as b says"
+    a.hears("b", pb.ExchangeRequest(is_whole=True), 4.0)
+    assert a.signals()[name].verdict is Verdict.DOWN
