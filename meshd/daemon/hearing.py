@@ -20,6 +20,8 @@ _T = TypeVar("_T")
 
 # Entries of one kind in one message.
 MOST_ENTRIES = 5000
+# A core whose store is away for so long cannot have renewed a lease of some seconds.
+_STORE_AWAY_S = 2.5
 _MOST_DECIDED = 100_000
 _MOST_ANSWERERS = 1000
 
@@ -84,6 +86,9 @@ class Hearing:
         state = message.state if message.HasField("state") else None
         if state is not None:
             del state.answerers[_MOST_ANSWERERS:]
+            is_away = not state.HasField("store_age_s") or state.store_age_s > _STORE_AWAY_S
+            cut_off = self._pump.observed.cut_off
+            (cut_off.add if is_away else cut_off.discard)(name)
         self._members.hear(name, now, state)
         self._told(name, message.told, now)
         self._votes(speaker, message.votes, now)

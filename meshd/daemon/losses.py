@@ -42,6 +42,11 @@ class Losses:
         """Losses that are not believed at once."""
         self._wait_until.update(dict.fromkeys(names, now + self._hold_down_s))
 
+    def wait_on(self, name: str, now: float) -> None:
+        """A loss that is not believed yet is so for longer."""
+        if name in self._wait_until:
+            self.wait([name], now)
+
     def forget(self, name: str) -> None:
         """An instance is no more."""
         self._wait_until.pop(name, None)

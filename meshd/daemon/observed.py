@@ -20,7 +20,7 @@ from meshd.daemon.adopted import Adopted
 from meshd.daemon.duties import Duties
 from meshd.daemon.losses import Losses
 from meshd.daemon.shares import Shares
-from meshd.daemon.told import FORGOTTEN_S, News, Told
+from meshd.daemon.told import FORGOTTEN_S, FRESH_S, News, Told
 from meshd.daemon.votes import Vote, Votes
 
 _OUT = (Verdict.DOWN, Verdict.RECOVERING)
@@ -43,6 +43,8 @@ class Observed:
         self.adopted = Adopted(self.duties)
         # What is lost so soon (seconds) after the store was away is not believed at once.
         self.losses = Losses(self.signal, hold_down_s)
+        # Other cores whose store is away: they cannot renew leases of those that beat there.
+        self.cut_off: set[str] = set()
         # Signals that differ from those in the snapshot.
         self.pending: dict[str, Signal] = {}
         self.shares = Shares()
@@ -104,6 +106,8 @@ class Observed:
             told.with_load_of(before)
             signal = self.signal(snapshot, name)
         self.told[name] = told
+        if told.by in self.cut_off and told.at > now - FRESH_S:
+            self.losses.wait_on(name, now)
         if self._decides(snapshot, name):
             self._set(snapshot, name, self._judged(snapshot, name, signal), now)
 
@@ -226,7 +230,7 @@ class Observed:
                 if change.record is not None and change.name not in snapshot.topology.presence:
                     self._newcomer(snapshot, change.name, now)
                 if change.record is None:
-                    self.losses.doubt(change.name, now)
+                    self._lost(change.name, now)
             elif isinstance(change.record, Instance):
                 self._instance_came(snapshot, change.record, put, now)
                 left.discard(change.name)
@@ -239,6 +243,14 @@ class Observed:
         for service in services:
             self._remove(snapshot, service, now, presence)
         self._settle(snapshot, services | set(came.values()), came, revision, now)
+
+    def _lost(self, name: str, now: float) -> None:
+        """A presence is lost: its lease may have run out though the instance is well."""
+        told = self.told.get(name)
+        if told is not None and told.by in self.cut_off:
+            self.losses.wait([name], now)
+        else:
+            self.losses.doubt(name, now)
 
     def _settle(
         self,

@@ -397,6 +397,30 @@ def test_what_a_dead_decider_left_undone_is_done() -> None:
     assert a.signals()[f"{service}-1"].load == 0.8
 
 
+def test_who_beats_at_a_core_that_is_cut_off_from_the_store_is_not_lost() -> None:
+    a = Core("a", ("a",))
+    beat = pb.Told(instance="s2-1", load=0.4)
+    for number in range(60):
+        now = 10.0 + number
+        state = pb.NodeState(store_age_s=now - 10.0)
+        a.hears("b", pb.ExchangeRequest(state=state, told=[beat]), now)
+        if number == 5:
+            a.commits(now, Change(Kind.PRESENCE, "s2-1", None))
+        a.observed.tick(a.state.snapshot, now)
+        a.swap()
+        if number >= 5:
+            assert a.signals()["s2-1"].held, number
+    # It is silent there too.
+    for number in range(32):
+        a.observed.tick(a.state.snapshot, 70.0 + number)
+        a.swap()
+    assert not a.signals()["s2-1"].held
+    a.hears("b", pb.ExchangeRequest(state=pb.NodeState(store_age_s=0.1)), 110.0)
+    a.hears("b", pb.ExchangeRequest(told=[pb.Told(instance="s2-2", load=0.4)]), 110.0)
+    a.commits(110.0, Change(Kind.PRESENCE, "s2-2", None))
+    assert not a.signals()["s2-2"].held, "it could renew its lease"
+
+
 def test_a_vote_that_is_not_told_again_is_no_more() -> None:
     """A core left an instance to others, and the message that said so was lost."""
     a = Core("a", ("a", "b"))
