@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dns.rdatatype import AAAA, HTTPS, SRV, TXT, A
+from prometheus_client import CollectorRegistry
 
 from meshd.core.guard import Guard
 from meshd.core.model import Check, Force
@@ -19,7 +20,14 @@ from meshd.core.resolve import Client, resolve
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.verdict import Verdict
-from meshd.v1 import cluster_pb2, cluster_pb2_grpc, reporter_pb2, reporter_pb2_grpc
+from meshd.daemon.exchange_metrics import ExchangeCollector
+from meshd.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    reporter_pb2,
+    reporter_pb2_grpc,
+    resolver_pb2,
+)
 from meshd.wire import answers
 from tests.daemon.cores import Process, code_of, until
 from tests.daemon.several import Member, Several, several
@@ -366,6 +374,51 @@ async def test_nodes_tell_of_all(tmp_path: Path) -> None:
         code, why = await code_of(stub.AcceptStore(cluster_pb2.AcceptStoreRequest(), timeout=5))
         assert code == "FAILED_PRECONDITION"
         assert "nothing to accept" in why
+
+
+async def test_any_core_explains_and_says_who_decides(tmp_path: Path) -> None:
+    async with peopled(tmp_path, CHECKED) as (cores, processes):
+        probes(cores, "s0-0", False, False)
+        await processes["s0-1"].beat(0.7)
+        await until(
+            "all know it",
+            lambda: all(
+                core.signals()["s0-1"].load == 0.7 and core.verdict("s0-0") is Verdict.DOWN
+                for core in cores
+            ),
+        )
+        decider = cores.decider("s0")
+        for core in cores:
+            asked = resolver_pb2.ExplainRequest(name="s0.mesh.internal", client="10.1.0.7")
+            found = await core.resolver.Explain(asked, timeout=5)
+            notes = [note for note in found.notes if "decided by" in note]
+            assert len(notes) == (core is not decider)
+            assert all(f"core {decider.name}" in note for note in notes)
+            async for shown in core.resolver.Top(resolver_pb2.TopRequest(service="s0"), timeout=5):
+                assert ("decided by" in shown.note) == (core is not decider)
+                by_name = {each.instance: each for each in shown.services[0].instances}
+                assert by_name["s0-1"].load == 0.7
+                assert by_name["s0-1"].load_age_s < 10
+                assert by_name["s0-0"].verdict == "down"
+
+
+async def test_metrics_of_the_exchange(tmp_path: Path) -> None:
+    async with peopled(tmp_path, document()) as (cores, _):
+        decided = 0.0
+        for core in cores:
+            registry = CollectorRegistry()
+            registry.register(ExchangeCollector(core.exchange, core.pump.reports))
+            assert registry.get_sample_value("meshd_members") == 3
+            for direction in ("sent", "heard"):
+                labels = {"direction": direction}
+                assert registry.get_sample_value("meshd_exchange_messages_total", labels)
+            other = "b" if core.name == "a" else "a"
+            age_s = registry.get_sample_value("meshd_exchange_age_seconds", {"node": other})
+            assert age_s is not None
+            assert age_s < 3
+            assert registry.get_sample_value("meshd_exchange_dropped_total") == 0
+            decided += registry.get_sample_value("meshd_services_decided") or 0.0
+        assert decided == len(SERVICES)
 
 
 async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
