@@ -70,9 +70,9 @@ class Exchange:
         decides = self._pump.observed.duties.decides
         return sum(decides(service) for service in self._state.snapshot.views)
 
-    def own_state(self) -> NodeState:
+    def own_state(self, now: float) -> NodeState:
         """How this core is."""
-        self._notice(time.monotonic())
+        self._notice(now)
         made = NodeState()
         made.CopyFrom(self._own_state())
         made.revision = self._state.snapshot.topology.revision
@@ -96,7 +96,7 @@ class Exchange:
         live = members.live(now)
         self._settle(live, now)
         moved = pump.observed.share(
-            self._state.snapshot, live, members.able(live, self.own_state(), now), now
+            self._state.snapshot, live, members.able(live, self.own_state(now), now), now
         )
         pump.reports.share(self._state.snapshot, moved.taken, moved.given, now)
         if moved.taken or moved.given:
@@ -187,7 +187,7 @@ class Exchange:
                 continue
 
     def _news(self, core: str, news: News, now: float) -> Iterator[ExchangeRequest]:
-        yield ExchangeRequest(state=self.own_state())
+        yield ExchangeRequest(state=self.own_state(now))
         yield from news_of(self._pump.observed, self._state, news, now)
         yield from outcomes_of(self._pump.reports.passed_to(core))
 

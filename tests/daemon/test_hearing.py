@@ -17,6 +17,7 @@ from meshd.core.topology import Change, Kind, Topology
 from meshd.core.vantage import decider, probers
 from meshd.core.verdict import Verdict
 from meshd.daemon.duties import Duties
+from meshd.daemon.exchange import Exchange
 from meshd.daemon.hearing import MOST_ENTRIES, Hearing, Speaker
 from meshd.daemon.members import PREFIX, Members
 from meshd.daemon.observed import Observed
@@ -419,6 +420,35 @@ def test_who_beats_at_a_core_that_is_cut_off_from_the_store_is_not_lost() -> Non
     a.hears("b", pb.ExchangeRequest(told=[pb.Told(instance="s2-2", load=0.4)]), 110.0)
     a.commits(110.0, Change(Kind.PRESENCE, "s2-2", None))
     assert not a.signals()["s2-2"].held, "it could renew its lease"
+
+
+def looked(exchange: Exchange, core: Core, now: float, *heard: str) -> tuple[str, ...]:
+    """Who duties go to after others were heard, and told everything."""
+    for name in heard:
+        state = pb.NodeState(store_age_s=0.1, is_settled=True)
+        core.hears(name, pb.ExchangeRequest(state=state, is_whole=True), now)
+    exchange.look(now)
+    return core.observed.duties.able
+
+
+def test_who_comes_or_was_away_hears_the_others_before_it_decides() -> None:
+    core = Core("a", ("a",))
+    exchange = Exchange(core.state, core.pump, core.members, lambda: pb.NodeState(store_age_s=0.1))
+    core.hearing = exchange.hearing
+    assert looked(exchange, core, 0.0) == ("a",), "nobody is heard"
+    core.members.hear("b", 0.2, pb.NodeState(store_age_s=0.1, is_settled=True))
+    assert looked(exchange, core, 0.2) == ("b",), "b did not tell everything yet"
+    assert not exchange.own_state(0.2).is_settled
+    assert looked(exchange, core, 0.4, "b", "c") == ("a", "b", "c")
+    # This process stands still for a minute: that nobody was heard is no wonder.
+    assert looked(exchange, core, 60.0) == ("b", "c")
+    assert looked(exchange, core, 60.2, "b") == ("b", "c")
+    assert looked(exchange, core, 60.4, "b", "c") == ("a", "b", "c")
+    # It is cut off: it goes on alone, and comes back as one that has to hear the others.
+    found = [looked(exchange, core, 60.4 + 0.2 * number) for number in range(25)]
+    assert (found[0], found[-1]) == (("a", "b", "c"), ("a",))
+    core.members.hear("b", 65.5)
+    assert looked(exchange, core, 65.5) == ("b",)
 
 
 def test_a_vote_that_is_not_told_again_is_no_more() -> None:

@@ -77,7 +77,7 @@ class Cluster(cluster_pb2_grpc.ClusterServicer):
         members, now = self._exchange.members, time.monotonic()
         made = pb.NodesResponse(store=self._store, store_id=self._state.snapshot.topology.store_id)
         made.nodes.add(
-            node=members.own, state=self._exchange.own_state(), heard_age_s=0.0, is_asked=True
+            node=members.own, state=self._exchange.own_state(now), heard_age_s=0.0, is_asked=True
         )
         for name, node in sorted(members.others.items()):
             heard_at = members.heard_at.get(name)
