@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 
-from meshd.core.errors import MeshError
+from meshd.core.errors import MeshError, Unavailable
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Kind
 from meshd.daemon.state import State
@@ -49,5 +49,8 @@ async def forget_absent(store: Store, state: State, after_s: float) -> None:
                 absence = Expect(key_of(Kind.PRESENCE, name), 0)
                 await store.commit([Delete(key_of(Kind.INSTANCES, name))], _AUTHOR, [absence])
                 log.info("instance forgotten: instance=%s", name)
+            except Unavailable:
+                # None of the others would be either.
+                break
             except MeshError as error:
                 log.warning("instance not forgotten: instance=%s error=%s", name, error)

@@ -66,6 +66,8 @@ def _unstirred() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+    # More may be loaded later, and a full pass over all of it holds everybody up.
+    gc.set_threshold(50_000, 50, 1000)
     gc.enable()
 
 

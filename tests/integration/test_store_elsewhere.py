@@ -150,6 +150,11 @@ def test_wiped_and_older_stores_change_no_answer(tmp_path: Path) -> None:
         is_refused(core, "empty", before)
         etcd.restore(tmp_path / "backup")
         is_refused(core, "behind", before)
+        done = core.meshctl("accept-store", "--yes")
+        assert done.returncode == 0, done.stderr + done.stdout
+        wait_until("the backup is answered", lambda: len(core.answered()) == 4)
+        core.apply(changed(3))
+        wait_until("writes go on", lambda: len(core.answered()) == 3)
 
 
 def test_a_core_that_stood_still_while_history_went(tmp_path: Path) -> None:

@@ -22,17 +22,17 @@ from meshd.core.model import Override, Record
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
 from meshd.daemon.pump import Pump
+from meshd.daemon.rpc.follow import follow
 from meshd.daemon.rpc.status import streaming, unary
-from meshd.daemon.state import Feed, State
+from meshd.daemon.state import State
 from meshd.daemon.store.base import AuditEntry, Author, Delete, Expect, Put, Store, Write
 from meshd.v1 import topology_pb2 as pb
 from meshd.v1 import topology_pb2_grpc
 from meshd.wire.document import describe, plan_text
-from meshd.wire.follow import PART_RECORDS, beat_event, changes_event, snapshot_events
+from meshd.wire.follow import PART_RECORDS
 from meshd.wire.messages import change_from_message, record_to_message
 from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, value_of
 
-_BEAT_S = 1.0
 _MAX_HISTORY = 1000
 _LONGEST_S = 86_400.0
 # How long a writer waits for the commit of somebody else that came first.
@@ -101,9 +101,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
 
         async def attempt(guard: int, snapshot: Snapshot) -> pb.ApplyResponse:
             plan = await asyncio.to_thread(plan_text, snapshot, request.document, self._guard)
-            revision = plan.revision
-            if plan.edits:
-                revision = await self._write(plan, author, guard, force=request.force)
+            revision = await self._write(plan, author, guard, force=request.force)
             return pb.ApplyResponse(revision=revision, plan=_plan_message(plan))
 
         return await self._planned(request.revision, attempt)
@@ -116,9 +114,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
 
         async def attempt(guard: int, snapshot: Snapshot) -> pb.CommitResponse:
             plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
-            if not plan.edits:
-                return pb.CommitResponse(revision=plan.revision)
-            async with self._granted(lives) as expiries:
+            async with self._granted(lives if plan.edits else {}) as expiries:
                 leases = {key_of(Kind.OVERRIDES, name): e.lease for name, e in expiries.items()}
                 revision = await self._write(
                     plan, author, guard, force=request.force, leases=leases
@@ -203,16 +199,20 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         if plan.unsafe and not force:
             raise Refused("; ".join(plan.unsafe) + " (force would do it)")
         writes = _writes(plan.changes(), leases or {})
-        # Two topology commits planned from one state cannot both pass. The value must change,
-        # for a store makes no revision of what stays the same.
-        writes.append(Put(GUARD_KEY, str(guard).encode()))
+        if writes:
+            # Two topology commits planned from one state cannot both pass. The value must change,
+            # for a store makes no revision of what stays the same.
+            writes.append(Put(GUARD_KEY, str(guard).encode()))
+        # With nothing to write the store is asked too: there may be, where this core lags.
         try:
             revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
         except Conflict as error:
             raise Conflict(
-                f"somebody else changed the topology at the same moment ({error}): nothing was"
-                " written, look at what there is now and try again"
+                f"somebody else changed the topology at the same moment ({error}):"
+                " look at what there is now and try again"
             ) from None
+        if not writes:
+            return plan.revision
         await self._pump.following.seen(revision)
         return revision
 
@@ -226,49 +226,8 @@ class Topology(topology_pb2_grpc.TopologyServicer):
     async def Follow(  # noqa: N802
         self, request: pb.FollowRequest, context: Any
     ) -> AsyncIterator[pb.FollowResponse]:
-        if request.store_id == self._state.snapshot.topology.store_id:
-            # It came from a core that is ahead of this one.
-            await self._pump.following.catch_up(request.revision)
-        yield self._beat()
-        feed = self._state.follow(request.node)
-        try:
-            # No await between these: the feed holds exactly what comes after the snapshot.
-            snapshot = self._state.snapshot
-            missed = self._state.since(request.store_id, request.revision)
-            for event in _start(snapshot, missed):
-                yield event
-            async for event in self._fed(feed):
-                yield event
-            raise Refused("this follower fell too far behind: begin anew")
-        finally:
-            self._state.unfollow(feed)
-
-    async def _fed(self, feed: Feed) -> AsyncIterator[pb.FollowResponse]:
-        """What comes, and a beat each second, until the feed overruns."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + _BEAT_S
-        while not feed.overrun:
-            try:
-                async with asyncio.timeout_at(due):
-                    event = await feed.queue.get()
-            except TimeoutError:
-                due = loop.time() + _BEAT_S
-                event = self._beat()
+        async for event in follow(self._state, self._pump, request):
             yield event
-
-    def _beat(self) -> pb.FollowResponse:
-        age_s = self._pump.reach.age_s(time.monotonic())
-        return beat_event(self._state.snapshot.topology.revision, age_s)
-
-
-def _start(
-    snapshot: Snapshot, missed: Sequence[pb.FollowResponse] | None
-) -> Iterable[pb.FollowResponse]:
-    if missed is None:
-        return snapshot_events(snapshot)
-    revision = snapshot.topology.revision
-    signals = changes_event(revision, (), snapshot.signals, all_signals=True)
-    return (*missed, signals)
 
 
 def _kind(text: str) -> Kind:
