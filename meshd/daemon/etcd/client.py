@@ -158,7 +158,7 @@ class Client:
                 return await work(endpoint, min(left_s, _TRY_S), metadata)
             except grpc.aio.AioRpcError as error:
                 tries.note(endpoint.target, error)
-                self.endpoints.failed(endpoint, tries.last, clock())
+                self.endpoints.failed(endpoint, described(error), clock())
             except (grpc.aio.UsageError, asyncio.CancelledError):
                 # When its channel is closed, a call is cancelled.
                 if not self.is_closed or _is_cancelled():

@@ -101,7 +101,8 @@ class Endpoints:
 
     def failed(self, endpoint: Endpoint, why: str, now: float) -> None:
         """Leave an endpoint alone for a while."""
-        log.info("etcd endpoint failed: endpoint=%s error=%s", endpoint.target, why)
+        if endpoint.rests_until < now:
+            log.info("etcd endpoint failed: endpoint=%s error=%s", endpoint.target, why)
         endpoint.rests_until = now + _REST_S
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import grpc
 
 from meshd.core.errors import Compacted, Unavailable
 from meshd.daemon.etcd.client import Client, Metadata
-from meshd.daemon.etcd.faults import Denied, is_stale_text, is_stale_token, meaning
+from meshd.daemon.etcd.faults import is_stale_text, is_stale_token, meaning
 from meshd.daemon.etcd.span import Span
 from meshd.etcdwire import etcd_pb2 as pb
 
@@ -24,10 +24,10 @@ _PROBE_S = 1.5
 _PAUSE_S = 0.05
 # A stream that lived so long, or brought something, was not for nothing.
 _LIVED_S = 1.0
-_LOGINS = 2
 
-# Looks, within a deadline, if the store is still the one that is watched; Compacted.
-Look = Callable[[float], Awaitable[None]]
+# Looks, within a deadline, if the store is still the one that is watched; Compacted. It comes
+# before each stream, and by a call: a login that ran out is then made anew.
+Look = Callable[[float], Awaitable[object]]
 
 
 class _Lost(Exception):
@@ -46,10 +46,9 @@ class Watch:
     only_deletions: bool = False
 
     async def changes(self) -> AsyncGenerator[list[Any], None]:
-        """Events in order, those of one revision never apart; Compacted, Unavailable, Denied."""
+        """Events in order, those of one revision never apart; Compacted, Unavailable."""
         clock = asyncio.get_running_loop().time
         until = self.client.deadline()
-        logins = 0
         while True:
             await self.look(until)
             metadata = await self.client.metadata(until)
@@ -63,12 +62,7 @@ class Watch:
             self._check_closed()
             if self.after > after or clock() > began + _LIVED_S:
                 # It worked until now, so the time begins now.
-                until, logins = self.client.deadline(), 0
-            if is_stale_text(why):
-                logins += 1
-                if logins > _LOGINS:
-                    raise Denied(f"etcd does not let in: {why}")
-                self.client.forget_login(metadata)
+                until = self.client.deadline()
             await self._pause(until, why)
 
     def _check_closed(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from meshd.core.errors import Compacted, Malformed, MeshError
 from meshd.daemon.etcd.client import Client
-from meshd.daemon.etcd.requests import delete_span, put_once
+from meshd.daemon.etcd.requests import delete_span, get, put_once
 from meshd.daemon.etcd.span import Span
 from meshd.daemon.etcd.watch import Watch
 from meshd.daemon.store.audit import pack, unpack
@@ -45,6 +45,8 @@ class Trail:
         self._layout = layout
         self._wall = wall
         self._keep = keep
+        # Up to here, leases that ran out are noted; None: from now on.
+        self._noted: int | None = None
 
     async def history(self, limit: int, before: int | None) -> tuple[AuditEntry, ...]:
         """The newest entries (older than a revision), newest first."""
@@ -81,14 +83,27 @@ class Trail:
             await asyncio.sleep(_TRIM_EVERY_S * random.uniform(0.5, 1.5))
 
     async def _note_expiries(self) -> None:
-        revision, _ = await self._client.read(self._layout.items, keys_only=True, most=1)
-        watch = Watch(self._client, self._layout.items, revision, _any_store, only_deletions=True)
-        async with contextlib.aclosing(watch.changes()) as changes:
-            async for events in changes:
-                gone = [event.prev_kv for event in events if event.prev_kv.lease]
-                if gone:
-                    await asyncio.sleep(random.uniform(0, _JITTER_S))
-                    await self._note([event for event in events if event.prev_kv.lease])
+        head = await self._head(self._client.deadline())
+        self._noted = head if self._noted is None else self._noted
+        watch = Watch(
+            self._client, self._layout.items, self._noted, self._head, only_deletions=True
+        )
+        try:
+            async with contextlib.aclosing(watch.changes()) as changes:
+                async for events in changes:
+                    gone = [event for event in events if event.prev_kv.lease]
+                    if gone:
+                        await asyncio.sleep(random.uniform(0, _JITTER_S))
+                        await self._note(gone)
+                    self._noted = watch.after
+        except Compacted:
+            self._noted = None
+            raise
+
+    async def _head(self, until: float) -> int:
+        """The newest revision, whichever store it is of."""
+        request = get(self._layout.store_id).request_range
+        return int((await self._client.call("Range", request, until)).header.revision)
 
     async def _note(self, events: list[Any]) -> None:
         """Write an entry for each revision that has none: nobody but etcd made it."""
@@ -115,10 +130,6 @@ class Trail:
 
     def _revision(self, kv: Any) -> int:
         return self._layout.revision(kv.key, kv.mod_revision)
-
-
-async def _any_store(_: float) -> None:
-    """Whose keys run out is of no matter here."""
 
 
 async def _for_ever(work: Callable[[], Any]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -329,6 +328,21 @@ class StoreContract(LeaseContract):
         assert [entry.edits[0].before for entry in entries] == [None, *afters[:-1]]
         assert (await store.load()).items[0].value == afters[-1]
 
+    async def test_head_is_the_newest_revision(self, store: Store) -> None:
+        start = (await store.load()).revision
+        assert await store.head() == start
+        revision = await put(store, "a")
+        assert await store.head() == revision
+
+    async def test_restamped_it_is_another_store(self, store: Store) -> None:
+        before = (await store.load()).store_id
+        revision = await put(store, "a")
+        made = await store.restamp(ALICE)
+        contents = await store.load()
+        assert contents.store_id == store.store_id == made != before
+        assert [item.key for item in contents.items] == ["a"]
+        assert await put(store, "b") > revision
+
     async def test_after_close_all_is_unavailable(self, store: Store) -> None:
         waiting = asyncio.ensure_future(take(store.follow((await store.load()).revision), 1))
         await asyncio.sleep(0)
@@ -337,7 +351,8 @@ class StoreContract(LeaseContract):
         with pytest.raises(Unavailable):
             await waiting
         calls = (store.load(), put(store, "a"), store.grant(3.0), store.renew(1), store.history())
-        for call in itertools.chain(calls, [take(store.follow(0), 1)]):
+        more = (store.head(), store.revoke(1), store.restamp(ALICE), take(store.follow(0), 1))
+        for call in (*calls, *more):
             with pytest.raises(Unavailable):
                 await call
 

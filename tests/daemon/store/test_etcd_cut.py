@@ -346,3 +346,25 @@ async def test_renewals_go_on_at_the_next_endpoint(
             between.is_mute = False
             between.cut()
             await store.renew(lease)
+
+
+async def test_a_lease_that_ran_out_while_nobody_could_see_it_is_noted_after(
+    between: Between, direct: EtcdStore, store: EtcdStore
+) -> None:
+    async with running(store):
+        await asyncio.sleep(0.5)
+        first, second = await direct.grant(2.0), await direct.grant(4.0)
+        await put(direct, "a", lease=first)
+        await put(direct, "b", lease=second)
+        await until(lambda: _has(direct, 3))
+        between.is_cut = True
+        between.cut()
+        await until(lambda: _are(direct, []))
+        between.is_cut = False
+        await until(lambda: _has(direct, 4))
+    told = [entry.what for entry in await direct.history(2)]
+    assert told == [f"lease {lease} expired" for lease in (second, first)]
+
+
+async def _are(store: EtcdStore, wanted: list[str]) -> bool:
+    return await keys(store) == wanted
