@@ -12,6 +12,7 @@ import pytest
 
 from meshd.core.errors import Compacted, Conflict, Unavailable
 from meshd.daemon.etcd.faults import Unsure
+from meshd.daemon.settings import EtcdSettings
 from meshd.daemon.store.base import Author, Expect, Put
 from meshd.daemon.store.etcd import EtcdStore
 from tests.daemon.store.drive import ALICE, keys, put, running, take, until
@@ -168,6 +169,41 @@ async def _end(task: asyncio.Future[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _opened_at(member: Member, etcd: Etcd, prefix: str) -> EtcdStore:
+    """A store whose endpoint in use is that of a member: it draws one."""
+    for _ in range(200):
+        store = EtcdStore(EtcdSettings(endpoints=etcd.endpoints, prefix=prefix))
+        if store.endpoint == member.endpoint:
+            return store
+        await store.close()
+    raise AssertionError("never drawn")
+
+
+@pytest.mark.parametrize("harm", [Member.kill, Member.pause])
+async def test_a_member_that_is_gone_is_left_for_another(
+    whole: Etcd, harm: Callable[[Member], None]
+) -> None:
+    gone = (await asyncio.to_thread(whole.followers))[0]
+    store = await _opened_at(gone, whole, f"/left/{harm.__name__}/")
+    lease = await store.grant(60.0)
+    follower = store.follow((await store.load()).revision)
+    await put(store, "a")
+    await take(follower, 1)
+    assert store.endpoint == gone.endpoint
+    await asyncio.to_thread(harm, gone)
+    calls = (put(store, "b"), store.load(), store.renew(lease), store.history(), store.head())
+    await asyncio.gather(*calls)
+    assert [batch.changes[0].key for batch in await take(follower, 1)] == ["b"]
+    # Nobody goes back to it, only to be late again.
+    await asyncio.sleep(2.5)
+    retries = store.retries
+    for n in range(20):
+        await put(store, f"k{n}")
+    assert store.retries == retries
+    assert store.endpoint != gone.endpoint
+    await store.close()
 
 
 async def _timed(call: Awaitable[Any]) -> float:
