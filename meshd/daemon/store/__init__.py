@@ -1,1 +1,1 @@
-"""Where what was decided is kept: one interface, one store on disk, and the fake that tests use."""
+"""Where what was decided is kept: one interface; in a file, in etcd, and in the fake of tests."""

@@ -171,6 +171,46 @@ async def _end(task: asyncio.Future[None]) -> None:
         await task
 
 
+async def test_the_leader_is_killed_amid_500_writes(whole: Etcd) -> None:
+    leader = await asyncio.to_thread(whole.leader)
+    async with opened(*whole.endpoints, prefix="/amid/") as store:
+        await store.load()
+        # Each of several writes is for the same key: of those that are told, one passes.
+        wanted = [f"k{n // 5}" for n in range(500)]
+        told: list[int] = []
+
+        async def write(n: int) -> None:
+            # Some before, some after it dies.
+            await asyncio.sleep(n / 1000)
+            writes = [Put(wanted[n], b"%d" % n)]
+            try:
+                told.append(await store.commit(writes, Author(f"{n}", ""), [Expect(wanted[n], 0)]))
+                made[wanted[n]] = n
+            except Unsure:
+                unsure.add(n)
+            except (Unavailable, Conflict):
+                refused.add(n)
+
+        made: dict[str, int] = {}
+        unsure: set[int] = set()
+        refused: set[int] = set()
+        writing = asyncio.gather(*map(write, range(500)))
+        await asyncio.sleep(0.25)
+        await asyncio.to_thread(leader.kill)
+        await writing
+        await until(lambda: _passes(store.load))
+        held = {item.key: int(item.value) for item in (await store.load()).items}
+        authors = Counter(int(entry.who) for entry in await store.history(1000))
+        assert made.items() <= held.items()
+        assert len(told) == len(made), "two were told that they made the same key"
+        assert set(held.values()) <= set(made.values()) | unsure
+        assert authors == Counter(held.values())
+        assert not refused & set(authors)
+        assert len(made) + len(unsure) + len(refused) == 500
+        assert made
+        assert refused
+
+
 async def _opened_at(member: Member, etcd: Etcd, prefix: str) -> EtcdStore:
     """A store whose endpoint in use is that of a member: it draws one."""
     for _ in range(200):
