@@ -143,8 +143,11 @@ def accept_store(server: Server, yes: bool, as_json: bool) -> None:
         print_json(as_dict(done) | {"waiting": sorted(waiting)})
         return
     click.echo(f"accepted: store {done.store_id} at revision {done.revision}")
-    for name, alarm in waiting.items():
-        click.echo(f"{name} still waits: {alarm}", err=True)
+    if waiting:
+        click.echo(
+            f"still waiting: {', '.join(sorted(waiting))}; they take the store when it has "
+            "services: restore or apply them through the core that accepted it"
+        )
 
 
 def _alarms(reply: pb.NodesResponse) -> dict[str, str]:

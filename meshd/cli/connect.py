@@ -25,6 +25,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.enable_retries", 0),
 )
+# What gRPC says of a connection that failed or was lost, or of silence.
+_LOST = ("failed to connect", "onnection", "ocket closed", "DNS", "GOAWAY", "Deadline Exceeded")
 _CODES = {
     grpc.StatusCode.UNAVAILABLE: UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: UNREACHABLE,
@@ -66,7 +68,9 @@ def _fail(address: str, error: grpc.RpcError) -> NoReturn:
     code: grpc.StatusCode = error.code()
     details: str = error.details() or code.name
     if code in _CODES:
-        details = f"cannot reach meshd at {address}: {details.splitlines()[0][:200]}"
+        # What a core says itself, it says as a sentence: its store is away, for one.
+        lost = "cannot reach " if any(sign in details for sign in _LOST) else ""
+        details = f"{lost}meshd at {address}: {details.splitlines()[0][:200]}"
     fail(details.splitlines(), _CODES.get(code, REFUSED))
 
 

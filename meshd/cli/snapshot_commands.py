@@ -67,18 +67,21 @@ def save(server: Server, file: Path, as_json: bool) -> None:
 
 def _held(server: Server) -> tuple[str, int, Sequence[Record]]:
     """Store, revision and records of a core's snapshot, which comes as answerers get it."""
+    begin, end = pb.SnapshotBegin(), None
     records: list[Record] = []
     with server.channel() as channel:
         request = pb.FollowRequest(node="meshctl snapshot save")
         events = topology_pb2_grpc.TopologyStub(channel).Follow(request, timeout=_LONG_S)
-        begin = next(events).begin
         for event in events:
+            if event.HasField("begin"):
+                begin = event.begin
             records += map(record_from_message, event.part.records)
             if event.HasField("end"):
+                end = event.end
                 break
         events.cancel()
-    if len(records) != event.end.records:
-        fail([f"the core sent {len(records)} of {event.end.records} records"])
+    if end is None or len(records) != end.records:
+        fail(["the core did not send all of its records"])
     return begin.store_id, begin.revision, records
 
 

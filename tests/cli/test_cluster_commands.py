@@ -34,7 +34,7 @@ class Cluster(cluster_pb2_grpc.ClusterServicer):
             store="etcd", store_id="cafe", nodes=[status("c"), late, asked]
         )
         self.accepted: list[str] = []
-        self.others_wait = False
+        self.others_wait = self.is_away = False
 
     def Nodes(self, request: pb.NodesRequest, context: Any) -> pb.NodesResponse:  # noqa: N802
         return self.reply
@@ -42,6 +42,8 @@ class Cluster(cluster_pb2_grpc.ClusterServicer):
     def AcceptStore(  # noqa: N802
         self, request: pb.AcceptStoreRequest, context: Any
     ) -> pb.AcceptStoreResponse:
+        if self.is_away:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "no quorum")
         if not any(each.state.alarm for each in self.reply.nodes):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "there is nothing to accept")
         self.accepted.append(request.author)
@@ -133,6 +135,9 @@ def test_a_store_is_accepted_once_somebody_said_so(cluster: tuple[Cluster, str])
     done = meshctl(address, "accept-store", "--yes", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"] == "there is nothing to accept"
+    servicer.is_away = True
+    done = meshctl(address, "accept-store", "--yes")
+    assert (done.returncode, done.stderr) == (3, f"meshctl: meshd at {address}: no quorum\n")
 
 
 def test_who_still_waits_is_named(cluster: tuple[Cluster, str]) -> None:
@@ -140,4 +145,5 @@ def test_who_still_waits_is_named(cluster: tuple[Cluster, str]) -> None:
     servicer.others_wait = True
     done = meshctl(address, "accept-store", "--yes", "--json")
     assert json.loads(done.stdout)["waiting"] == ["b (b:7700)", "c (c:7700)"]
-    assert len(servicer.accepted) == 1
+    done = meshctl(address, "accept-store", "--yes")
+    assert "still waiting: b (b:7700), c (c:7700); they take the store when" in done.stdout

@@ -63,6 +63,10 @@ def test_save(meshd: Meshd, file: Path) -> None:
         said = done(meshd, "snapshot", "save", str(file))
         assert "17 records" in said
         assert "1 overrides that expire were left out" in said
+    archive = parse_archive(file.read_bytes())
+    assert f"saved revision {archive.revision}:" in said
+    assert archive.revision >= 4
+    assert len(archive.store_id) == 32
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
