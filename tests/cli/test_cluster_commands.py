@@ -1,10 +1,12 @@
-"""meshctl nodes and accept-store, against a server that says what cores may say."""
+"""meshctl nodes and accept-store, against all that cores may say, and against two of them."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +14,8 @@ import pytest
 
 from meshd.v1 import cluster_pb2 as pb
 from meshd.v1 import cluster_pb2_grpc
-from tests.servers.processes import free_port
+from tests.servers.etcd import Etcd, program
+from tests.servers.processes import ROOT, Meshd, free_port, wait_until
 
 EMPTY = "the store is empty and new: meshctl accept-store takes it"
 
@@ -147,3 +150,63 @@ def test_who_still_waits_is_named(cluster: tuple[Cluster, str]) -> None:
     assert json.loads(done.stdout)["waiting"] == ["b (b:7700)", "c (c:7700)"]
     done = meshctl(address, "accept-store", "--yes")
     assert "still waiting: b (b:7700), c (c:7700); they take the store when" in done.stdout
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Etcd, Meshd, Meshd]]:
+    """Two real cores over one etcd."""
+    if program("etcd") is None:
+        pytest.skip("etcd is not installed here (Debian: etcd-server)")
+    with ExitStack() as stack:
+        etcd = Etcd(tmp_path / "etcd")
+        stack.callback(etcd.stop)
+        etcd.start_ready()
+        cores = []
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            flags = ("--store", "etcd", "--etcd", ",".join(etcd.endpoints), "--node", name)
+            cores.append(Meshd(tmp_path / name, 1, *flags))
+            stack.callback(cores[-1].stop)
+            cores[-1].start()
+        for core in cores:
+            wait_until("meshd is ready", core.is_ready, 60)
+        yield etcd, cores[0], cores[1]
+
+
+def seen(core: Meshd) -> dict[str, Any]:
+    """What a core says of each node."""
+    said = json.loads(core.meshctl("nodes", "--json").stdout)
+    return {each["node"]["name"]: each for each in said["nodes"]}
+
+
+@pytest.mark.integration
+def test_a_wiped_store_and_two_cores(two: tuple[Etcd, Meshd, Meshd], tmp_path: Path) -> None:
+    etcd, one, other = two
+    one.apply((ROOT / "examples/quickstart/mesh.yaml").read_text())
+    wait_until("both have it", lambda: {n["lag"] for n in seen(other).values()} == {0}, 30)
+    nodes = seen(other)
+    assert {name: each["node"]["address"] for name, each in nodes.items()} == {
+        "a": one.grpc,
+        "b": other.grpc,
+    }
+    assert [nodes[name]["is_asked"] for name in "ab"] == [False, True]
+    wait_until("one decides", lambda: sum(_decided(other)) == 1, 30)
+    etcd.wipe()
+    wait_until("both see it", lambda: all(_alarms(one)) and all(_alarms(other)), 60)
+    file = str(tmp_path / "held")
+    assert "14 records" in other.meshctl("snapshot", "save", file).stdout
+    refused = one.meshctl("instance", "down", "api-eu-1")
+    assert (refused.returncode, "accept-store" in refused.stderr) == (3, True)
+    assert "accepted" in one.meshctl("accept-store", "--yes").stdout
+    done = one.meshctl("snapshot", "restore", file, "--yes")
+    assert done.returncode == 0, done.stderr
+    wait_until("nobody waits", lambda: not any(_alarms(one) + _alarms(other)), 60)
+    assert "api-eu-1" in other.meshctl("get", "instances").stdout
+
+
+def _alarms(core: Meshd) -> list[str]:
+    return [each["state"].get("alarm", "?") for each in seen(core).values()]
+
+
+def _decided(core: Meshd) -> list[int]:
+    return [each["state"].get("services", 0) for each in seen(core).values()]
