@@ -251,7 +251,7 @@ def _print(sizings: Iterable[Sizing]) -> None:
             f"{found.instances:,}",
             f"{found.keys:,}",
             f"{found.record_bytes:.0f}",
-            f"{found.db_bytes / (1 << 20):.0f} MiB",
+            f"{found.db_bytes / (1 << 20):.1f} MiB",
             f"{found.load_s:.2f} s",
             f"{found.ready_s:.1f} s",
             f"{found.core_bytes / (1 << 20):.0f} MiB",

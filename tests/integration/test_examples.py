@@ -48,7 +48,7 @@ def test_readme_try_it(tmp_path: Path) -> None:
     """Each line of "Try it"."""
     if not find("dig"):
         pytest.skip("dig is not installed here (Debian: bind9-dnsutils)")
-    (block,) = [block for block in blocks() if "meshd serve" in block]
+    (block,) = [block for block in blocks() if "meshd serve &" in block]
     assert block.startswith("pip install -e '.[server]'\n"), "the environment has done that"
     shutil.copytree(ROOT / "examples/quickstart", tmp_path / "examples/quickstart")
     said = played(tmp_path, block.partition("\n")[2])
