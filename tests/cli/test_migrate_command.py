@@ -150,12 +150,20 @@ def test_to_etcd_and_back(filled: Meshd, etcd: Etcd, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["copied"] == {
         "zones": 1, "pops": 2, "ranges": 5, "services": 1, "instances": 6, "overrides": 1,
     }  # fmt: skip
-    was, now = started(tmp_path), started(tmp_path / "back")
+    flags = ("--store", "etcd", "--etcd", ",".join(etcd.endpoints), "--node", "n1")
+    was, now, third = (
+        started(tmp_path), started(tmp_path / "back"), started(tmp_path / "third", *flags),
+    )  # fmt: skip
     try:
-        assert held(now) == held(was)
+        assert held(third) == held(now) == held(was)
+        arguments = ("--from", place, "--to", tmp_path / "late", "--yes", "--force")
+        wait_until("it is a member", lambda: "n1" in third.meshctl("nodes").stdout)
+        result = migrate(filled, *arguments)
+        assert (result.returncode, "cores run on it: n1;" in result.stderr) == (1, True)
     finally:
         was.stop()
         now.stop()
+        third.stop()
 
 
 def test_etcd_that_is_away(filled: Meshd, etcd: Etcd, tmp_path: Path) -> None:
