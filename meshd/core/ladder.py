@@ -100,7 +100,9 @@ class Rungs:
         return Tier(pop, min(health, kept), self._lead(pop, ready))
 
     def _lead(self, pop: str, members: Sequence[Member]) -> Leaders:
-        made = self.leaders[pop] = Leaders(members, self.leaders.get(pop))
+        made = Leaders(members, self.leaders.pop(pop, None))
+        if made.is_many:
+            self.leaders[pop] = made
         return made
 
 

@@ -138,8 +138,16 @@ class Leaders:
         self._age = 0
         # Age -> all that changed since.
         self._since: dict[int, _Change] = {}
-        if before is not None:
+        if before is not None and self.is_many:
             self._inherit(before)
+
+    @property
+    def is_many(self) -> bool:
+        """True if they are so many that what was found is remembered."""
+        return len(self.members) >= _FEW
+
+    def __repr__(self) -> str:
+        return f"<Leaders: {len(self.members)} members, {len(self._first)} buckets remembered>"
 
     def _inherit(self, before: "Leaders") -> None:
         """Take the memories of another, who begins anew: only one may bring them up to date."""
@@ -163,12 +171,8 @@ class Leaders:
         mask = (1 << _COST_BITS) - 1
         return [Ranked(member, tier, key & mask) for key, _, member in places]
 
-    def is_remembered(self, bucket: int, count: int) -> bool:
-        """True if the first `count` need no look at all members."""
-        return len(self._remembered(bucket)) >= min(count, len(self.members))
-
     def _places(self, bucket: int, count: int) -> list[_Place]:
-        if len(self.members) < _FEW:
+        if not self.is_many:
             return _first_places(bucket, self.members, count)
         places = self._remembered(bucket)
         if len(places) < count:

@@ -124,8 +124,9 @@ class ServiceView:
             shape = Shape.of(members)
         elif come:
             shape = shape.with_all(come)
-        leaders = {arm: rungs.leaders for arm, rungs in self._rungs.items()}
-        return ServiceView(service, members, nearness, shape, {**self._leaders, **leaders})
+        leaders = {**self._leaders, **{arm: each.leaders for arm, each in self._rungs.items()}}
+        kept = {arm: each for arm, each in leaders.items() if each}
+        return ServiceView(service, members, nearness, shape, kept)
 
     @property
     def pops(self) -> Mapping[str, Pop]:

@@ -248,17 +248,22 @@ def test_leaders_are_the_first_of_all(random: Random, count: int) -> None:
             assert found == sorted_whole(at.members, bucket)[:4]
 
 
-def test_who_did_not_change_is_not_ranked_anew() -> None:
-    """A change of one member costs one draw for each bucket, and what is remembered is bounded."""
+def test_what_leaders_remember_is_bounded() -> None:
+    """By twice as many buckets as members; one that follows takes it, if not too many changed."""
     random = Random(1)
     members = [drawn(random, number) for number in range(100)]
     leaders = Leaders(members)
     for bucket in range(300):
         leaders.first(bucket, 4, 0)
+    assert repr(leaders) == "<Leaders: 100 members, 200 buckets remembered>"
     after = Leaders([*members[:50], drawn(random, 50), *members[51:]], leaders)
-    assert sum(after.is_remembered(bucket, 4) for bucket in range(300)) >= 190
+    assert repr(leaders) == "<Leaders: 100 members, 0 buckets remembered>"
+    assert repr(after) == "<Leaders: 100 members, 200 buckets remembered>"
     others = Leaders([drawn(random, number) for number in range(100)], after)
-    assert not any(others.is_remembered(bucket, 4) for bucket in range(300))
+    assert repr(others) == "<Leaders: 100 members, 0 buckets remembered>"
+    few = Leaders(members[:40])
+    few.first(0, 4, 0)
+    assert repr(few) == "<Leaders: 40 members, 0 buckets remembered>"
 
 
 def test_same_input_same_answer() -> None:
