@@ -162,6 +162,17 @@ async def test_losses_while_nobody_looked_are_not_believed_at_once() -> None:
         assert not made.state.snapshot.signals.get("n2", NO_SIGNAL).held
 
 
+async def test_a_loss_that_a_regular_load_finds_is_believed() -> None:
+    """The watch was there all the time: nobody's lease ran out unseen."""
+    store = await filled()
+    names = ["n1", "n2", "n3"]
+    await store.commit([each for n in names for each in (put(newcomer(n)), put(Presence(n)))], TEST)
+    async with core(store, relist_s=0.2) as made:
+        await store.commit_unheard([Delete(key_of(Kind.PRESENCE, "n1"))])
+        await until("it is gone", lambda: "n1" not in made.state.snapshot.topology.presence)
+        assert not made.state.snapshot.signals.get("n1", NO_SIGNAL).held
+
+
 async def test_an_older_store_freezes_until_it_is_accepted(tmp_path: Path) -> None:
     store = await filled()
     backup = store.backup()

@@ -1,10 +1,13 @@
 """The state on disk: what was known comes back, what is damaged is not believed."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from meshd.core.model import Range
+from meshd.core.ranges import RangeTable
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
@@ -18,7 +21,13 @@ SIGNALS = {
     "api-eu-1": Signal(0.95, Verdict.FAILING, share=0.4, kept=0.9),
     "api-eu-2": Signal(0.0, Verdict.DOWN, held=True),
 }
+NONE = RangeTable.build(())
 SNAPSHOT = samples.snapshot().advance(signals=SIGNALS)
+
+
+def parts(topology: Topology) -> tuple[Topology, list[Range]]:
+    """What can be compared: a table of Ranges is equal to itself alone."""
+    return replace(topology, ranges=NONE), list(topology.ranges)
 
 
 def read(path: Path) -> Saved:
@@ -32,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_saved(path) is None
     write_saved(path, SNAPSHOT, topology=True)
     found = read(path).snapshot()
-    assert found.topology == SNAPSHOT.topology
+    assert parts(found.topology) == parts(SNAPSHOT.topology)
     assert found.signals == SNAPSHOT.signals
     assert (found.topology.store_id, found.topology.revision) == ("sample", 7)
 
@@ -45,10 +54,10 @@ def test_signals_alone(tmp_path: Path) -> None:
 
 def test_more_than_one_piece(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    instances = [samples.instance("eu", number) for number in range(1, 700)]
+    instances = [replace(samples.instance("eu", 1), name=f"i{n}") for n in range(700)]
     made = Snapshot.build(Topology.load("many", 9, [*samples.RECORDS, *instances]))
     write_saved(path, made, topology=True)
-    assert read(path).snapshot().topology == made.topology
+    assert parts(read(path).snapshot().topology) == parts(made.topology)
 
 
 @pytest.mark.parametrize("at", [0, 3, 30, 200, -1, -5])
