@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from meshd.core.errors import Compacted, Unavailable
@@ -56,3 +56,12 @@ class Replica:
                 del self.held[change.key]
             else:
                 self.held[change.key] = change.value
+
+
+async def passes(call: Callable[[], Awaitable[Any]]) -> bool:
+    """Whether a call passes now: for `until`, where etcd needs its time."""
+    try:
+        await call()
+    except Unavailable:
+        return False
+    return True

@@ -16,7 +16,7 @@ from meshd.daemon.settings import EtcdSettings
 from meshd.daemon.store.base import Author, Expect, Put
 from meshd.daemon.store.etcd import EtcdStore
 from tests.daemon.store.drive import ALICE, keys, put, running, take, until
-from tests.daemon.store.etcd_drive import LIMIT_S, Replica, opened
+from tests.daemon.store.etcd_drive import LIMIT_S, Replica, opened, passes
 from tests.servers.etcd import Etcd, Member, program
 
 pytestmark = [
@@ -198,7 +198,7 @@ async def test_the_leader_is_killed_amid_500_writes(whole: Etcd) -> None:
         await asyncio.sleep(0.25)
         await asyncio.to_thread(leader.kill)
         await writing
-        await until(lambda: _passes(store.load))
+        await until(lambda: passes(store.load))
         held = {item.key: int(item.value) for item in (await store.load()).items}
         authors = Counter(int(entry.who) for entry in await store.history(1000))
         assert made.items() <= held.items()
@@ -282,19 +282,11 @@ async def test_without_a_quorum_every_call_is_unavailable_in_time(whole: Etcd) -
         for member in whole.members:
             if member.is_paused:
                 member.resume()
-        await until(lambda: _passes(lambda: put(store, "c")))
-        await until(lambda: _passes(lambda: store.renew(lease)))
+        await until(lambda: passes(lambda: put(store, "c")))
+        await until(lambda: passes(lambda: store.renew(lease)))
         held = await keys(store)
         batches = await take(store.follow(start), len(held))
         assert {change.key for batch in batches for change in batch.changes} == set(held)
-
-
-async def _passes(call: Callable[[], Awaitable[Any]]) -> bool:
-    try:
-        await call()
-    except Unavailable:
-        return False
-    return True
 
 
 async def test_nothing_is_there(whole: Etcd) -> None:
@@ -305,7 +297,7 @@ async def test_nothing_is_there(whole: Etcd) -> None:
         assert max(await asyncio.gather(*map(_timed, calls))) < LIMIT_S
         async with running(store):
             await asyncio.to_thread(whole.start_ready)
-            await until(lambda: _passes(store.load))
+            await until(lambda: passes(store.load))
             await put(store, "a")
         assert await keys(store) == ["a"]
 
