@@ -9,16 +9,25 @@ from pathlib import Path
 
 import docker
 import pytest
+import yaml
 
 from tests.docker.cluster import EXAMPLE
 from tests.docker.containers import free_subnets
 from tests.docker.images import TAG
+from tests.servers.fronts import INTEGRATIONS
 from tests.servers.install import find
 from tests.servers.processes import wait_until
 
 _PAGE = (EXAMPLE / "README.md").read_text()
 _SERVERS = ("unbound", "powerdns", "dnsdist")
 _WAIT_S = 60.0
+# Server -> what is shipped for it, where that stands, and what is changed.
+_PATIENCE = {
+    "unbound": ("unbound/meshd_unbound.toml", "/etc/unbound/meshd_unbound.toml",
+                "timeout-ms = 50", "timeout-ms = 1000"),
+    "powerdns": ("powerdns/meshd.conf", "/etc/powerdns/pdns.d/meshd.conf",
+                 "timeout=200", "timeout=1000"),
+}  # fmt: skip
 _END = "docker compose down --volumes --timeout 1"
 
 
@@ -42,14 +51,27 @@ class Example:
         self.folder = folder
         self.subnets = subnets
         self._changes = 0
-        self._command = [*compose_command(), "--project-name", "meshd-example"]
+        files = [f"--file={folder / name}" for name in ("compose.yaml", "patience.yaml")]
+        self._command = [*compose_command(), "--project-name", "meshd-example", *files]
         for file in EXAMPLE.iterdir():
             text = file.read_text().replace("10.213.", subnets)
             # Its ports may be those of another one here.
             (folder / file.name).write_text(re.sub(r"127\.0\.0\.1:\d+:", "127.0.0.1::", text))
+        self._be_patient()
         self.eu, self.us = (
             {f"{subnets}3.{host}" for host in hosts} for hosts in (("51", "52"), ("151", "152"))
         )
+
+    def _be_patient(self) -> None:
+        """Let DNS servers wait longer for meshd than shipped, as a busy machine needs."""
+        services = {}
+        for server, (shipped, place, old, new) in _PATIENCE.items():
+            text = (INTEGRATIONS / shipped).read_text()
+            assert old in text
+            name = Path(shipped).name
+            (self.folder / name).write_text(text.replace(old, new))
+            services[server] = {"volumes": [f"./{name}:{place}:ro"]}
+        (self.folder / "patience.yaml").write_text(yaml.safe_dump({"services": services}))
 
     def run(self, line: str) -> str:
         """What a line of the page says, `docker compose ...`; AssertionError if it fails."""
