@@ -34,7 +34,8 @@ def filled(tmp_path: Path) -> Meshd:
     """A stopped meshd whose store holds a topology, overrides and an instance that registered."""
     made = Meshd(tmp_path)
     try:
-        made.start_ready()
+        made.start()
+        wait_until("meshd is ready", made.is_ready, 60)
         made.apply(QUICKSTART)
         for words in (("api-eu-2",), ("api-us-*", "--for", "10m", "--force")):
             assert made.meshctl("instance", "down", *words).returncode == 0
@@ -64,7 +65,8 @@ def started(folder: Path, *flags: str) -> Meshd:
     """A core that runs."""
     folder.mkdir(exist_ok=True)
     made = Meshd(folder, 1, *flags)
-    made.start_ready()
+    made.start()
+    wait_until("meshd is ready", made.is_ready, 60)
     return made
 
 

@@ -12,7 +12,7 @@ import yaml
 from meshd.cli.meshctl import main as meshctl
 from meshd.cli.meshd import main as meshd_command
 from tests.servers.etcd import Etcd, program
-from tests.servers.processes import ROOT, Meshd
+from tests.servers.processes import ROOT, Meshd, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -63,8 +63,9 @@ def test_rules_are_whole() -> None:
 def test_a_core_has_the_metrics(etcd: Etcd, tmp_path: Path) -> None:
     meshd = Meshd(tmp_path, 1, "--store", "etcd", "--etcd", ",".join(etcd.endpoints))
     try:
-        meshd.start_ready()
-        meshd.apply(QUICKSTART)
+        meshd.start()
+        wait_until("meshd is ready", meshd.is_ready, 60)
+        meshd.apply(QUICKSTART, timeout_s=30)
         told = scraped(f"http://{meshd.http}/metrics")
     finally:
         meshd.stop()
