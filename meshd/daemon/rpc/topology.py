@@ -35,8 +35,9 @@ from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, valu
 
 _MAX_HISTORY = 1000
 _LONGEST_S = 86_400.0
-# How long a writer waits for the commit of somebody else that came first.
+# How long a writer waits for the commit of another core that came first, and how often in all.
 _BEHIND_S = 1.5
+_TRIES = 10
 
 _T = TypeVar("_T")
 
@@ -58,6 +59,8 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         self._guard = guard
         # Of the overrides that expire, those that this core wrote.
         self._expiries: dict[str, _Expiry] = {}
+        # Of two commits planned from one state one is refused: here each waits for its turn.
+        self._turn = asyncio.Lock()
 
     @streaming
     async def Get(self, request: pb.GetRequest, context: Any) -> AsyncIterator[pb.GetResponse]:  # noqa: N802
@@ -113,7 +116,9 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         author = Author(request.author or "unknown", request.what or "commit")
 
         async def attempt(guard: int, snapshot: Snapshot) -> pb.CommitResponse:
-            plan = await asyncio.to_thread(planning.plan_edits, snapshot, changes, self._guard)
+            plan = await asyncio.to_thread(
+                planning.plan_edits, snapshot, changes, self._guard, moves=False
+            )
             async with self._granted(lives if plan.edits else {}) as expiries:
                 leases = {key_of(Kind.OVERRIDES, name): e.lease for name, e in expiries.items()}
                 revision = await self._write(
@@ -129,18 +134,25 @@ class Topology(topology_pb2_grpc.TopologyServicer):
     ) -> _T:
         """Plan and write, as of the revision that was looked at; 0: as things are now.
 
-        As things are now is tried once more if a commit of another core came first.
+        As things are now is tried again where a commit of another core came first.
         """
         if revision:
             await self._reach(revision)
-        guard, snapshot = self._state.guard, self._state.snapshot
-        _check_planned(revision, guard)
-        try:
-            return await attempt(guard, snapshot)
-        except Conflict:
-            if revision or not await self._passed(guard):
-                raise
-        return await attempt(self._state.guard, self._state.snapshot)
+        has_waited = self._turn.locked()
+        async with self._turn:
+            if has_waited and self._pump.reach.is_away:
+                # Whoever was before has found out: not everybody need wait for that.
+                raise Unavailable(f"nothing is written: {self._pump.reach.reason}")
+            for _ in range(_TRIES):
+                guard, snapshot = self._state.guard, self._state.snapshot
+                _check_planned(revision, guard)
+                try:
+                    return await attempt(guard, snapshot)
+                except Conflict as error:
+                    refused = error
+                    if revision or not await self._passed(guard):
+                        break
+            raise refused
 
     async def _reach(self, revision: int) -> None:
         """Wait a little if the plan was made by a core that is ahead; Unavailable."""
