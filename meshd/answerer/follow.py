@@ -168,9 +168,11 @@ class Follower:
                 if event is grpc.aio.EOF:
                     raise Refused("the core ended the stream")
                 self._heard = time.monotonic()
-                self._delay = _BACKOFF_S[0]
-                self._complained = ("", "")
                 await self._take(reader, event)
+                if event.WhichOneof("event") in ("end", "changes"):
+                    # Only now: a core whose snapshot is refused must not be asked again at once.
+                    self._delay = _BACKOFF_S[0]
+                    self._complained = ("", "")
                 await self._fold()
 
     async def _take(self, reader: SnapshotReader, event: FollowResponse) -> None:

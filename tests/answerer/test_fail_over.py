@@ -14,6 +14,7 @@ from meshd.answerer import follow
 from meshd.answerer.follow import Follower
 from meshd.answerer.state import State
 from meshd.answerer.told import told
+from tests import samples
 from tests.daemon.cores import DOCUMENT, until
 from tests.daemon.sharing import Core, core
 from tests.daemon.stores import FaultyStore
@@ -188,3 +189,20 @@ async def test_a_core_that_is_behind_is_not_followed_until_it_is_not(tmp_path: P
         made.stores[0].heard.set()
         await made.cores[0].apply(answers(2))
         await until("the first has caught up", lambda: made.most() == 2)
+
+
+async def test_a_core_that_is_refused_is_complained_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new and empty store: that is said once, however often it is looked at."""
+    async with core(tmp_path, FaultyStore()) as one:
+        state = State()
+        state.swap(samples.snapshot())
+        following = asyncio.create_task(Follower(state, [one.address], "test", None).run())
+        await asyncio.sleep(3.0)
+        following.cancel()
+        assert state.snapshot is not None
+        assert state.snapshot.topology.services
+        lost = [record for record in caplog.records if "core lost" in record.message]
+        assert len(lost) == 1
+        assert "new and empty" in lost[0].message
