@@ -475,6 +475,9 @@ async def test_two_of_them_probe_each_and_others_take_over(tmp_path: Path) -> No
     finally:
         if open_port:
             listener.close()
+        # What was accepted last has still to be closed.
+        for _ in range(10):
+            await asyncio.sleep(0.01)
 
 
 def probed_by(cores: Several) -> dict[str, int]:
