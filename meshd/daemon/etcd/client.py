@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # A caller is told within 2 s; one endpoint that hangs leaves time for another.
 DEADLINE_S = 1.7
 _TRY_S = 1.0
+_GRACE_S = 0.05
 _PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.25
 _LOGINS = 2
@@ -155,14 +156,13 @@ class Client:
                 raise Unavailable("the store is closed")
             endpoint = self.endpoints.pick(clock())
             try:
-                return await work(endpoint, min(left_s, _TRY_S), metadata)
+                return await _within(work, endpoint, min(left_s, _TRY_S), metadata)
             except grpc.aio.AioRpcError as error:
                 tries.note(endpoint.target, error)
                 self.endpoints.failed(endpoint, described(error), clock())
-            except (grpc.aio.UsageError, asyncio.CancelledError):
-                # When its channel is closed, a call is cancelled.
-                if not self.is_closed or _is_cancelled():
-                    raise
+            except TimeoutError:
+                tries.note_silence(endpoint.target)
+                self.endpoints.failed(endpoint, "silent", clock())
             self.retries += 1
             await tries.pause()
         raise tries.no_answer()
@@ -204,6 +204,11 @@ class _Tries:
         self._is_unsure = self._is_unsure or not is_surely_not_done(error)
         self.last = f"{target}: {described(error)}"
 
+    def note_silence(self, target: str) -> None:
+        """Remember that nothing at all came back."""
+        self._is_unsure = True
+        self.last = f"{target}: no answer in time"
+
     async def pause(self) -> None:
         """Longer each time."""
         left_s = max(0.0, self._until - asyncio.get_running_loop().time())
@@ -213,6 +218,21 @@ class _Tries:
     def no_answer(self) -> Unavailable:
         """What to raise at the deadline."""
         return (Unsure if self._is_unsure else Unavailable)(f"etcd cannot be reached: {self.last}")
+
+
+async def _within(work: Work, endpoint: Endpoint, timeout_s: float, metadata: Metadata) -> Any:
+    """Work that is over soon after its time, or ends with TimeoutError.
+
+    gRPC keeps to the time of a call, but not always to that of a stream that is being opened.
+    """
+    try:
+        async with asyncio.timeout(timeout_s + _GRACE_S):
+            return await work(endpoint, timeout_s, metadata)
+    except (grpc.aio.UsageError, asyncio.CancelledError) as error:
+        # So do calls end whose channel is closed, and streams that break while they are opened.
+        if _is_cancelled():
+            raise
+        raise TimeoutError from error
 
 
 def _is_cancelled() -> bool:

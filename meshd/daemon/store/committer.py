@@ -29,13 +29,12 @@ class Committer:
         self._layout = layout
         self._wall = wall
 
-    async def commit(self, commit: Commit, store_id: str, bound_to: int = 0) -> int:
+    async def commit(self, commit: Commit, store_id: str, until: float, bound_to: int = 0) -> int:
         """The revision it made; if it changes nothing, that of the newest of its keys, or 0.
 
         Of a commit bound to a lease, only keys that the lease holds are written.
         """
         check_size(commit)
-        until = self._client.deadline()
         read = await self._read(named(commit), until)
         guarded = self._guarded(commit, store_id, read, bound_to)
         request = await _request(guarded, read)

@@ -109,7 +109,7 @@ class EtcdStore:
             revision, kvs = await self._client.read(self._layout.watched)
             store_id = next((kv.value for kv in kvs if kv.key == self._layout.store_id), b"")
             if not store_id:
-                await self._stamp()
+                await self._stamp(self._client.deadline())
         self._ignored.clear()
         items: list[Item] = []
         for first in range(0, len(kvs), _AT_ONCE):
@@ -129,7 +129,8 @@ class EtcdStore:
         expected, each part only while what is expected holds. It is then not atomic: if it is
         interrupted, the error says how much is written, and the same commit may be repeated.
         """
-        return await self._commit(Commit(tuple(writes), author, tuple(expect)))
+        commit = Commit(tuple(writes), author, tuple(expect))
+        return await self._commit(commit, self._client.deadline())
 
     async def follow(self, after: int) -> AsyncIterator[Batch]:
         self._check_open()
@@ -181,7 +182,7 @@ class EtcdStore:
         keys = [key for key in map(self._layout.key, known.keys) if key is not None]
         author = Author("lease", f"lease {lease} revoked")
         commit = Commit(tuple(Delete(key) for key in sorted(keys)), author)
-        await self._commit(commit, lease)
+        await self._commit(commit, until, lease)
         try:
             await self._client.call("LeaseRevoke", pb.LeaseRevokeRequest(ID=lease), until)
         except LeaseLost:
@@ -216,22 +217,22 @@ class EtcdStore:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _commit(self, commit: Commit, lease: int = 0) -> int:
+    async def _commit(self, commit: Commit, until: float, lease: int = 0) -> int:
         self._check_open()
         if not self.store_id:
-            self.store_id = await self._stamp()
-        revision = await self._committer.commit(commit, self.store_id, lease)
+            self.store_id = await self._stamp(until)
+        revision = await self._committer.commit(commit, self.store_id, until, lease)
         self._head = max(self._head, revision)
         return revision or self._head
 
-    async def _stamp(self) -> str:
+    async def _stamp(self, until: float) -> str:
         """The store's id, which is made if there is none."""
         made = uuid.uuid4().hex.encode()
         key = self._layout.store_id
         request = pb.TxnRequest(
             compare=[is_at(key, 0)], success=[put(key, made)], failure=[get(key)]
         )
-        reply = await self._client.call("Txn", request)
+        reply = await self._client.call("Txn", request, until)
         held = made if reply.succeeded else reply.responses[0].response_range.kvs[0].value
         return str(held.decode(errors="replace"))
 
