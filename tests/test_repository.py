@@ -132,7 +132,9 @@ def test_readme_names_what_is_there() -> None:
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)) <= targets
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "proto", "integration"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "check", "bench", "proto", "integration", "test-docker"]
+)
 def test_make_targets(target: str) -> None:
     done = subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False

@@ -158,17 +158,19 @@ def _say(text: str) -> None:
     click.echo(f"meshctl: {text}", err=True)
 
 
-def _own_address(core: str) -> str:
-    """The address under which this machine reaches a core."""
-    host, _, port = core.rpartition(":")
-    if not core.startswith("unix:"):
+def _own_address(cores: Sequence[str]) -> str:
+    """The address under which this machine reaches the first core whose name is known."""
+    if any(core.startswith("unix:") for core in cores):
+        return "127.0.0.1"
+    for core in cores:
+        host, _, port = core.rpartition(":")
         with contextlib.suppress(OSError, ValueError):
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
             family, kind, proto, _, address = found[0]
             with socket.socket(family, kind, proto) as probe:
                 probe.connect(address)
                 return str(probe.getsockname()[0])
-    return "127.0.0.1"
+    raise click.UsageError(f"none of {', '.join(cores)} is known here: say --address")
 
 
 class _Duration(click.ParamType[float]):
@@ -236,7 +238,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter a flag
         raise click.UsageError("--port NAME=NUMBER or --ready-port: else who knows it is ready?")
     if load_from and not load_from.startswith(("http://", "https://")):
         raise click.BadParameter("must begin with http:// or https://", param_hint="--load-from")
-    found = addresses or (_own_address(server.addresses[0]),)
+    found = addresses or (_own_address(server.addresses),)
     registration = Registration(
         server.addresses,
         name=name,

@@ -270,3 +270,15 @@ def _owners(meshd: Meshd) -> list[str]:
 def _verdict(meshd: Meshd) -> str:
     done = meshd.meshctl("get", "instances", "fought-over", "--json")
     return str(json.loads(done.stdout)["instances"][0]["verdict"])
+
+
+def test_where_no_core_is_known_the_address_must_be_said() -> None:
+    """Not 127.0.0.1: nobody elsewhere would reach that."""
+    done = subprocess.run(
+        [sys.executable, "-m", "meshd.cli.meshctl", "--server", "no.invalid:7700,nor.invalid:7700",
+         "instance", "run", "a", "--service", "api", "--version", "1",
+         "--port", "http=80", "--", "true"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "say --address" in done.stderr
