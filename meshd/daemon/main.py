@@ -99,7 +99,7 @@ async def run(settings: CoreSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(settings)
+        store, of_store = await open_store(settings)
         stack.push_async_callback(store.close)
         with _unstirred():
             state, pump = await begin(settings, store)
@@ -115,8 +115,12 @@ async def run(settings: CoreSettings) -> None:
         server = await start_server(addresses, gate, state, pump, guard, cluster)
         stack.push_async_callback(server.stop, _GRACE_S)
         host, _, port = settings.http.rpartition(":")
-        core_metrics = CoreCollector(state, pump, pump.reach, lambda: server.registry.streams)
-        collectors = [core_metrics, prober.metrics, ExchangeCollector(exchange, pump.reports)]
+        collectors = [
+            CoreCollector(state, pump, pump.reach, lambda: server.registry.streams),
+            ExchangeCollector(exchange, pump.reports),
+            prober.metrics,
+            *of_store,
+        ]
         runner = await start_http(state, pump, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
