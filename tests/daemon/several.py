@@ -60,6 +60,9 @@ class Wire:
         if self._server is not None:
             self._server.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What was taken last, and what was ended just now, is closed by callbacks.
+        for _ in range(10):
+            await asyncio.sleep(0.001)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

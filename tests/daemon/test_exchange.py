@@ -31,7 +31,6 @@ from meshd.v1 import (
 from meshd.wire import answers
 from tests.daemon.cores import Process, code_of, until
 from tests.daemon.several import Member, Several, several
-from tests.servers.processes import free_port
 
 SERVICES = tuple(f"s{n}" for n in range(6))
 INSTANCES = tuple(f"{service}-{n}" for service in SERVICES for n in range(5))
@@ -439,8 +438,9 @@ async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
 
 async def test_two_of_them_probe_each_and_others_take_over(tmp_path: Path) -> None:
     """With real probes of a real listener: at no moment is anybody out."""
-    port, open_port = free_port(), True
-    listener = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", port)
+    open_port = True
+    listener = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", 0)
+    port = listener.sockets[0].getsockname()[1]
     check = "check: {tcp: '', every: 1s, timeout: 1s, rise: 1, fall: 2}"
     text = document(check).replace("80/tcp", f"{port}/tcp") + "instances:\n"
     text += "".join(
