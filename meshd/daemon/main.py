@@ -5,7 +5,8 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any
 
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
@@ -124,24 +125,29 @@ async def run(settings: CoreSettings) -> None:
         runner = await start_http(state, pump, (host.strip("[]"), int(port)), collectors)
         stack.push_async_callback(runner.cleanup)
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
-        async with asyncio.TaskGroup() as tasks:
-            work = [
-                tasks.create_task(each)
-                for each in (
-                    store.run(),
-                    pump.reach.run(store),
-                    pump.run_store(),
-                    pump.run_signals(),
-                    pump.run_ticks(),
-                    prober.run(),
-                    members.run(),
-                    exchange.run(),
-                    server.tell_health(state),
-                    keep_saved(settings.data / "state", state, topology=not is_embedded),
-                    forget_absent(gate, state, settings.forget_after_s),
-                )
-            ]
-            await stopped.wait()
-            await members.leave()
-            for task in work:
-                task.cancel()
+        jobs = (
+            store.run(),
+            pump.reach.run(store),
+            pump.run_store(),
+            pump.run_signals(),
+            pump.run_ticks(),
+            prober.run(),
+            members.run(),
+            exchange.run(),
+            server.tell_health(state),
+            keep_saved(settings.data / "state", state, topology=not is_embedded),
+            forget_absent(gate, state, settings.forget_after_s),
+        )
+        await _work(jobs, stopped, members)
+
+
+async def _work(
+    jobs: Iterable[Coroutine[Any, Any, None]], stopped: asyncio.Event, members: Members
+) -> None:
+    """Do all of it until this core is to stop."""
+    async with asyncio.TaskGroup() as tasks:
+        work = [tasks.create_task(job) for job in jobs]
+        await stopped.wait()
+        await members.leave()
+        for task in work:
+            task.cancel()
