@@ -24,6 +24,8 @@ _FIRST_WAIT_S, _FIRST_SHARE = 0.1, 0.05
 # Well within a lease: a core that comes again gives each process the whole of its own.
 _LONGEST_WAIT_S, _LEASE_SHARE = 2.0, 0.4
 _LEASE_S = 3.0
+# Of a lease, for how long an answer to a beat is waited for.
+_ANSWER_SHARE = 1 / 3
 _REFUSED_WAIT_S = 10.0
 _ENTRY_S, _MUST_S = 2.0, 10.0
 _LEAVE_S = 2.0
@@ -203,8 +205,9 @@ class Registration:
                     await self._wake.wait()
             self._wake.clear()
             if not self._is_leaving:
-                # A core that hangs is as good as away if there are others.
-                answer_s = self._lease_s if len(self._cores) > 1 else None
+                # A core that hangs is as good as away if there are others, and the lease has to
+                # be held by one of them before it runs out.
+                answer_s = self._lease_s * _ANSWER_SHARE if len(self._cores) > 1 else None
                 beaten = await stream.beat(self._beat(), answer_s)
                 self.safe_in_s = beaten.safe_in_s if beaten.HasField("safe_in_s") else None
                 self._tell()
