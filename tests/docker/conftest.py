@@ -9,7 +9,12 @@ import pytest
 
 from tests.docker import images
 from tests.docker.cluster import Cluster
+from tests.docker.contained import Contained, prepare
 from tests.docker.engine import NoEngine, open_engine
+from tests.docker.namespaces import Namespaces, why_not
+from tests.docker.nodes import Nodes
+from tests.docker.probe import Writer
+from tests.docker.promises import Promises
 
 _HERE = Path(__file__).parent
 _FIGURES = pytest.StashKey[list[str]]()
@@ -73,6 +78,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """The cluster, up; who breaks it mends it."""
     made = Cluster(engine, tmp_path_factory.mktemp("cluster"))
+    prepare(made)
     try:
         made.up(say)
         yield made
@@ -82,6 +88,44 @@ def cluster(
         raise
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="session")
+def nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nodes]:
+    """The nodes that the rows break: containers, or else processes in namespaces."""
+    try:
+        contained = Contained(request.getfixturevalue("cluster"))
+    except pytest.skip.Exception as no_engine:
+        reason = why_not()
+        if reason:
+            pytest.skip(f"{no_engine.msg}; {reason}")
+        made = Namespaces(tmp_path_factory.mktemp("n"))
+        try:
+            made.build()
+            yield made
+        finally:
+            made.stop()
+    else:
+        contained.build()
+        yield contained
+
+
+@pytest.fixture(scope="session")
+def writer(nodes: Nodes) -> Iterator[Writer]:
+    """Writes to any core, and notes each."""
+    made = Writer(nodes.cores)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def promises(figures: list[str]) -> Iterator[Promises]:
+    """What is promised of several nodes, and was measured; printed at the end."""
+    made = Promises()
+    yield made
+    figures.extend(made.lines())
 
 
 @pytest.hookimpl(wrapper=True)

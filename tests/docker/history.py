@@ -47,7 +47,8 @@ class Answer:
 class Fault:
     """What is allowed beyond the rules, from `began` until `settle_s` after `healed`.
 
-    Answers of `stale` ways may lag by `stale_s`; those of `fails` may be lost or SERVFAIL.
+    Answers of `stale` ways may lag by `stale_s`; those of `fails` may be lost or SERVFAIL, and
+    begin anew with what is on their disk, however old.
     """
 
     began: float
@@ -202,7 +203,10 @@ class _Judge:
         tally.stale_s = max(tally.stale_s, stale_s)
         if stale_s <= self.rules.stale_s:
             return
-        allowed = [fault.stale_s for fault in self._covering(answer) if answer.way in fault.stale]
+        covering = self._covering(answer)
+        if any(answer.way in fault.fails for fault in covering):
+            return
+        allowed = [fault.stale_s for fault in covering if answer.way in fault.stale]
         if stale_s > max(allowed, default=0.0):
             self.complain(answer, f"{stale_s:.3f} s behind: {','.join(answer.addresses)}")
 
@@ -217,7 +221,8 @@ class _Judge:
                 continue
             # Of answers that overlap in time nobody knows which came first.
             before = bisect_left(ended, answer.asked)
-            if before and newest[before - 1] > at:
+            is_anew = any(answer.way in each.fails and each.covers(answer) for each in self.faults)
+            if before and newest[before - 1] > at and not is_anew:
                 self.complain(answer, "went back to an older set")
             ended.append(answer.answered)
             newest.append(max(at, newest[-1] if newest else at))

@@ -3,7 +3,8 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -19,13 +20,13 @@ from meshd.core.topology import Kind
 from meshd.v1 import topology_pb2 as pb
 from meshd.v1 import topology_pb2_grpc
 from meshd.wire.messages import record_to_message
-from tests.docker.history import STRICT, Answer, Fault, Outcome, Report, Rules, Write, judge
+from tests.docker.history import Answer, Fault, Outcome, Report, Rules, Write, judge
 from tests.servers.processes import wait_until
 from tests.servers.queries import Asker, addresses
 
 NAMES = ("wave-0", "wave-1", "wave-2")
-# Ranges of two Pops, so that answers depend on who asks and no DNS server keeps them.
-DOCUMENT = """
+# Two Pops, so that answers depend on who asks and no DNS server keeps them.
+TEXT = """
 zones:
   mesh.internal: {ns: [{ns1.mesh.internal: [127.0.0.1]}], contact: hostmaster@mesh.internal}
 pops:
@@ -34,15 +35,36 @@ pops:
 ranges:
   0.0.0.0/0: eu
   192.0.2.0/24: us
+  10.1.0.0/16: {pop: eu, services: ["many@{1.2: 90, 1.3: 10}"]}
+  10.1.128.0/20: {pop: us, services: [many@1.3]}
+  10.2.0.0/16: us
 services:
-""" + "".join(
+  api: {name: api.mesh.internal, ports: {http: 8080/tcp}, check: {http: /, every: 1s}}
+"""
+SERVICES_TEXT = """
+  bulk: {name: bulk.mesh.internal, ports: {http: 80/tcp}}
+  many: {name: many.mesh.internal, ports: {http: 80/tcp}, version: 1.2.*}
+"""
+SERVICES_TEXT += "".join(
     f"  {name}: {{name: {name}.mesh.internal, ports: {{http: 80/tcp}}}}\n" for name in NAMES
+)
+INSTANCES_TEXT = "instances:\n" + "".join(
+    f"  {name}-us: {{service: {name}, version: 1.0.0, pop: us, address: 10.19.0.1}}\n"
+    for name in NAMES
+)
+INSTANCES_TEXT += "".join(
+    f"  many-{n}: {{service: many, version: 1.{2 + n % 3 // 2}.{n}, capacity: {1 + n % 4}, "
+    f"pop: {('us', 'eu')[n % 2]}, address: [10.17.0.{n + 1}, '2001:db8::{n + 1}']}}\n"
+    for n in range(24)
 )
 _QUESTIONS_S = 20.0
 _QUESTION_S = 2.0
 _WRITE_EVERY_S = 0.3
 # A core says within two seconds that it cannot write.
 _WRITE_S = 3.0
+# Questions that must be right after all had to be well again.
+_REST_S = 2.0
+_ATTEMPTS = 20
 _CHANNEL = (("grpc.enable_retries", 0), ("grpc.max_reconnect_backoff_ms", 500))
 _NOT_WRITTEN = frozenset(
     {
@@ -50,9 +72,10 @@ _NOT_WRITTEN = frozenset(
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.PERMISSION_DENIED,
     }
 )
+# How UNAVAILABLE tells that nothing was written; what says none of this may be there, or come.
+_REFUSALS = ("nothing is written", "nothing was written", "takes no writes", "failed to connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +116,25 @@ class Reached(Protocol):
         """All ways in."""
 
     @property
+    def single(self) -> frozenset[str]:
+        """Those behind which is one process."""
+
+    @property
     def cores(self) -> Mapping[str, str]:
         """Core -> where its gRPC is."""
+
+    @property
+    def steady(self) -> Mapping[str, frozenset[str]]:
+        """Names whose sets nobody changes: what registered itself."""
 
 
 def outcome_of(error: grpc.RpcError) -> Outcome:
     """What an error says of a write."""
-    return Outcome.REFUSED if error.code() in _NOT_WRITTEN else Outcome.UNKNOWN
+    text = error.details() or ""
+    if text.startswith("it is written"):
+        return Outcome.ACKNOWLEDGED
+    is_refused = error.code() in _NOT_WRITTEN or any(each in text for each in _REFUSALS)
+    return Outcome.REFUSED if is_refused else Outcome.UNKNOWN
 
 
 class Writer:
@@ -125,24 +160,47 @@ class Writer:
             self._number += 1
             number = self._number
         fresh = addresses_of(number)
-        request = pb.CommitRequest(author="writer", what=what_of(number), force=True)
-        for place, address in enumerate(fresh):
-            made = Instance(
-                f"{name}-{place}", name, Version("1.0.0"), "eu", (parse_address(address),)
-            )
-            record = record_to_message(made)
-            request.edits.add(kind=Kind.INSTANCES, name=made.name, record=record)
+        edits = [edit_of(name, f"{name}-{place}", at) for place, at in enumerate(fresh)]
+        request = pb.CommitRequest(edits=edits, author="writer", what=what_of(number), force=True)
         began = time.monotonic()
         outcome = Outcome.ACKNOWLEDGED
         try:
-            stub = topology_pb2_grpc.TopologyStub(self._channels[core])
-            stub.Commit(request, timeout=timeout_s)
+            self._stub(core).Commit(request, timeout=timeout_s)
         except grpc.RpcError as error:
             outcome = outcome_of(error)
             self.refusals.append(f"{core}: {error.code().name}: {error.details()}")
         written = Write(name, frozenset(fresh), began, time.monotonic(), outcome)
         self.writes.append(written)
         return written
+
+    def fill(self, core: str, prefix: str, count: int) -> None:
+        """Write many instances that nobody asks for."""
+        edits = [
+            edit_of("bulk", f"{prefix}-{number}", f"10.18.0.{1 + number % 250}")
+            for number in range(count)
+        ]
+        request = pb.CommitRequest(edits=edits, author="writer", what=prefix, force=True)
+        told = []
+        for _ in range(_ATTEMPTS):
+            try:
+                self._stub(core).Commit(request, timeout=10)
+            except grpc.RpcError as error:
+                # The other writes come at the same moment.
+                if error.code() is not grpc.StatusCode.ABORTED:
+                    raise
+                told.append(f"{time.monotonic():.3f} {error.details()}")
+            else:
+                return
+        raise TimeoutError(f"{prefix} could not be written: {told}")
+
+    def _stub(self, core: str) -> topology_pb2_grpc.TopologyStub:
+        return topology_pb2_grpc.TopologyStub(self._channels[core])
+
+
+def edit_of(service: str, name: str, address: str) -> pb.Edit:
+    """The edit that puts an instance."""
+    made = Instance(name, service, Version("1.0.0"), "eu", (parse_address(address),))
+    return pb.Edit(kind=Kind.INSTANCES, name=name, record=record_to_message(made))
 
 
 def addresses_of(number: int) -> list[str]:
@@ -171,6 +229,7 @@ class Load:
         self._threads: list[threading.Thread] = []
         self._settled: list[Write] = []
         self._since = 0
+        self._faults: list[Fault] = []
         # Cores that are written to.
         self.cores = list(reached.cores)
 
@@ -198,9 +257,10 @@ class Load:
             thread.join(10)
 
     def _ask(self, way: Way, answers: list[Answer]) -> None:
+        names = (*NAMES, *self._reached.steady)
         due = time.monotonic()
         while not self._stop.is_set():
-            answers.append(way.ask(NAMES[len(answers) % len(NAMES)]))
+            answers.append(way.ask(names[len(answers) % len(names)]))
             # What was late is not made up for in a burst.
             due = max(due + 1 / _QUESTIONS_S, time.monotonic())
             self._stop.wait(due - time.monotonic())
@@ -214,22 +274,51 @@ class Load:
         """Let it run."""
         self._stop.wait(seconds)
 
-    def report(self, *faults: Fault, rules: Rules = STRICT) -> Report:
+    @contextmanager
+    def broken(
+        self,
+        stale_s: float = 0.0,
+        *,
+        settle_s: float = 5.0,
+        stale: Iterable[str] | None = None,
+        fails: Iterable[str] = (),
+    ) -> Iterator[None]:
+        """What is broken in the block is healed by its end; then all comes to rest.
+
+        Ways in `stale` (all unless given) may lag until then, those in `fails` fail.
+        """
+        began = time.monotonic()
+        yield
+        healed = time.monotonic()
+        ways = frozenset(way.name for way in self._reached.ways) if stale is None else stale
+        self._faults.append(
+            Fault(began, healed, settle_s, stale_s, frozenset(ways), frozenset(fails))
+        )
+        self.go_on(settle_s + _REST_S)
+
+    def report(self) -> Report:
         """The verdict; asked for after leaving."""
         answers = [answer for each in self._answers for answer in each]
-        return judge(self.writes, answers, faults, rules)
+        rules = Rules(single=self._reached.single)
+        never = float("-inf")
+        steady = [
+            Write(name, found, never, never, Outcome.ACKNOWLEDGED)
+            for name, found in self._reached.steady.items()
+        ]
+        return judge([*self.writes, *steady], answers, self._faults, rules)
 
 
 def settle(reached: Reached, writer: Writer, timeout_s: float = 40.0) -> list[Write]:
     """Write each name anew and wait until every way answers that; what was written."""
     settled = [_written(reached, writer, name, timeout_s) for name in NAMES]
+    expected = {written.name: written.addresses for written in settled} | dict(reached.steady)
     for way in reached.ways:
-        for written in settled:
+        for name in expected:
 
-            def is_answered(way: Way = way, written: Write = written) -> bool:
-                return frozenset(way.ask(written.name).addresses) == written.addresses
+            def is_answered(way: Way = way, name: str = name) -> bool:
+                return frozenset(way.ask(name).addresses) == expected[name]
 
-            wait_until(f"{way.name} answers the last set of {written.name}", is_answered, timeout_s)
+            wait_until(f"{way.name} answers {sorted(expected[name])}", is_answered, timeout_s)
     return settled
 
 

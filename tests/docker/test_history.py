@@ -125,13 +125,23 @@ def test_what_a_fault_allows_while_it_lasts() -> None:
     assert complaints([answer(1, 16), *after], FAULT) == []
     # Too old even for it; not one of its ways; it is over.
     assert complaints([answer(1, 16.5), *after], FAULT) == ["6.400 s behind: 10.0.1.1,10.0.0.1"]
-    assert complaints([answer(1, 15, "tcp"), *after], FAULT) != []
+    others = replace(FAULT, fails=frozenset())
+    assert complaints([answer(1, 15, "tcp"), *after], others) != []
     assert complaints([answer(1, 17.5), *after], FAULT) != []
     assert complaints([answer(1, 11.5), *after], replace(FAULT, began=12)) != []
     lost = Answer("tcp", "api", 12, 14, "timeout")
     assert complaints([lost, *after], FAULT) == []
     assert complaints([replace(lost, way="udp"), *after], FAULT) == ["no reply"]
     assert complaints([replace(lost, rcode="NXDOMAIN"), *after], FAULT) != []
+
+
+def test_what_was_away_begins_with_what_is_on_its_disk() -> None:
+    rules = Rules(single=frozenset({"tcp"}))
+    answers = [answer(2, 10.5, "tcp"), answer(1, 15, "tcp"), answer(2, 18, "tcp")]
+    assert complaints(answers, FAULT, rules=rules) == []
+    assert complaints(answers, replace(FAULT, fails=frozenset()), rules=rules) != []
+    late = [*answers, answer(1, 19, "tcp")]
+    assert "went back to an older set" in complaints(late, FAULT, rules=rules)
 
 
 def test_how_long_it_took_to_converge() -> None:
