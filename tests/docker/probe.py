@@ -63,7 +63,7 @@ _WRITE_EVERY_S = 0.3
 # A core says within two seconds that it cannot write.
 _WRITE_S = 3.0
 # Questions that must be right after all had to be well again.
-_REST_S = 2.0
+_REST_S = 1.5
 _ATTEMPTS = 20
 _CHANNEL = (("grpc.enable_retries", 0), ("grpc.max_reconnect_backoff_ms", 500))
 _NOT_WRITTEN = frozenset(
@@ -279,7 +279,7 @@ class Load:
         self,
         stale_s: float = 0.0,
         *,
-        settle_s: float = 5.0,
+        settle_s: float = 3.0,
         stale: Iterable[str] | None = None,
         fails: Iterable[str] = (),
     ) -> Iterator[None]:

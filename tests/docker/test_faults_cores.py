@@ -39,7 +39,7 @@ def test_the_machine_of_a_core_loses_power(
     own = [way.name for way in nodes.ways if way.host == "core3"]
     with (
         Load(nodes, writer) as load,
-        load.broken(stale_s=_FAIL_OVER_S, fails=own),
+        load.broken(stale_s=_FAIL_OVER_S, settle_s=5, fails=own),
         nodes.gone("core3"),
     ):
         load.go_on(12)
@@ -95,7 +95,7 @@ def test_answerers_are_cut_off_from_the_core_that_they_follow(
     with Load(nodes, writer) as load:
         for core in CORES:
             with load.broken(stale_s=_FAIL_OVER_S, settle_s=2), nodes.apart(HOSTS, [core]):
-                load.go_on(9)
+                load.go_on(7)
     report = right(load.report())
     promises.kept("partition: answerers and their core", "they go to another", in_words(report))
 
@@ -122,10 +122,9 @@ def test_the_clock_of_a_core_is_wrong(nodes: Nodes, writer: Writer, promises: Pr
             with load.broken(stale_s=_FAIL_OVER_S, fails=own):
                 nodes.skew("core2", clock)
                 load.go_on(3)
-            load.go_on(6)
+            load.go_on(2)
         with load.broken(stale_s=_FAIL_OVER_S, fails=own):
             nodes.skew("core2", "")
-            load.go_on(3)
     report = right(load.report())
     promises.kept("clock: a core is ten minutes off", "no change", in_words(report))
 
