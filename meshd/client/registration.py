@@ -25,7 +25,7 @@ _FIRST_WAIT_S, _FIRST_SHARE = 0.1, 0.05
 _LONGEST_WAIT_S, _LEASE_SHARE = 2.0, 0.4
 _LEASE_S = 3.0
 # Of a lease, for how long an answer to a beat is waited for.
-_ANSWER_SHARE = 1 / 3
+_ANSWER_SHARE = 1 / 2
 _REFUSED_WAIT_S = 10.0
 _ENTRY_S, _MUST_S = 2.0, 10.0
 _LEAVE_S = 2.0

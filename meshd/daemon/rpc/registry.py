@@ -174,10 +174,11 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                         raise Invalid("after its hello a process says beat or leave")
                     made.heard_at = asyncio.get_running_loop().time()
                     self._check_owner(made)
-                    # First, for a store that is away is waited for.
                     self._note(made, request.beat)
-                    await self._renew(made)
+                    # At once: who waits for it longer than for a core that is there goes to
+                    # another one, and that helps nobody while it is the store that is away.
                     await context.write(await self._answer(made, request.beat))
+                    await self._renew(made)
         except TimeoutError:
             made.has_ended = True
             raise Unavailable(f"nothing was heard of {made.name} for {made.lease_s:g} s") from None
