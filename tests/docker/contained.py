@@ -26,7 +26,9 @@ def prepare(cluster: Cluster) -> None:
         made.write_text(text.replace(old, new))
         _change(cluster, name, volumes=[*services[name].volumes, f"./{made.name}:{place}:ro"])
     for core in CORES:
-        command = [*(services[core].command or ()), "--dns=0.0.0.0:5300", "--ecs-from=10.0.0.0/8"]
+        others = ",".join(f"{each}:7700" for each in CORES if each != core)
+        more = ["--dns=0.0.0.0:5300", "--ecs-from=10.0.0.0/8", f"--core={others}"]
+        command = [*(services[core].command or ()), *more]
         _change(cluster, core, command=command)
     for member in ETCDS:
         quota = {"ETCD_QUOTA_BACKEND_BYTES": str(QUOTA)}
