@@ -10,7 +10,7 @@ from tests.docker.promises import Promises
 from tests.docker.rows import in_words, is_alarmed, right
 from tests.servers.processes import wait_until
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.timeout(900)]
 
 # A core says nothing for four seconds, then answerers look for another one.
 _FAIL_OVER_S = 8.0

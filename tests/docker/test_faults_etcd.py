@@ -13,7 +13,7 @@ from tests.docker.promises import Promises
 from tests.docker.rows import in_words, right, wait_alarmed, wait_healthy, wait_taken
 from tests.servers.processes import wait_until
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.timeout(900)]
 
 # What one second is on a machine that is busy with more than twenty processes.
 _PAUSE_S = 5.0

@@ -24,7 +24,7 @@ from tests.docker.promises import Promises
 from tests.docker.rows import wait_healthy
 from tests.servers.processes import wait_until
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.timeout(900)]
 
 _WRITES = 500
 # Of all that plan on one state one passes; the others try again until so long after the start.
