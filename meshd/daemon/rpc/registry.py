@@ -54,6 +54,8 @@ class _Registration:
     timer: asyncio.TimerHandle | None = None
     # It left, was replaced, or fell silent: there is no presence of its own to take away.
     has_ended: bool = False
+    # It waits for the store with us.
+    is_renewing: bool = False
 
     @property
     def name(self) -> str:
@@ -99,7 +101,10 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             await self._converse(made, context)
         finally:
             self._streams -= 1
-            if made.lease and not made.has_ended and not self.is_stopping:
+            # Who waited for the store in vain is well, and goes to another core, which takes the
+            # presence over before this lease runs out.
+            is_known = made.has_ended or made.is_renewing or self._pump.reach.is_away
+            if made.lease and not is_known and not self.is_stopping:
                 await asyncio.shield(self._lost(made))
 
     def _admit(self, hello: pb.Hello) -> _Registration:
@@ -174,11 +179,12 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                         raise Invalid("after its hello a process says beat or leave")
                     made.heard_at = asyncio.get_running_loop().time()
                     self._check_owner(made)
+                    # First, for a store that is away is waited for.
                     self._note(made, request.beat)
-                    # At once: who waits for it longer than for a core that is there goes to
-                    # another one, and that helps nobody while it is the store that is away.
-                    await context.write(await self._answer(made, request.beat))
+                    made.is_renewing = True
                     await self._renew(made)
+                    made.is_renewing = False
+                    await context.write(await self._answer(made, request.beat))
         except TimeoutError:
             made.has_ended = True
             raise Unavailable(f"nothing was heard of {made.name} for {made.lease_s:g} s") from None
