@@ -5,6 +5,7 @@ is written, until an operator accepts the store or it is as it was.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,8 @@ class Following:
         self._loading = asyncio.Lock()
         self._rest_until = float("-inf")
         self._watching: asyncio.Timeout | None = None
+        # Set to look at the store before it is time.
+        self._woken = asyncio.Event()
 
     def begin(self, contents: Contents) -> None:
         """Everything was loaded and is in the state: go on from there."""
@@ -70,7 +73,7 @@ class Following:
                 if self.followed is None:
                     await self._load()
                 if self.alarm:
-                    await asyncio.sleep(_FROZEN_S)
+                    await self._rest(_FROZEN_S)
                 else:
                     await self._watch()
             except Compacted as error:
@@ -79,7 +82,7 @@ class Following:
             except MeshError as error:
                 # Not only away: it may not let this core in.
                 self._reach.lost(str(error))
-                await asyncio.sleep(_RETRY_S)
+                await self._rest(_RETRY_S)
 
     async def catch_up(self, revision: int) -> bool:
         """Wait a little until a revision that somebody saw was swapped in; True if it was."""
@@ -97,6 +100,8 @@ class Following:
         try:
             await self._state.reached(revision, _SEEN_S)
         except Unavailable:
+            # Whoever wrote to the store reached it, whatever was thought of it before.
+            self._woken.set()
             self.load_soon()
             await self._state.reached(revision, _SEEN_S)
 
@@ -110,6 +115,7 @@ class Following:
             contents = await self._store.load()
             await self._take(contents)
             self.alarm, self.has_gap, self.followed = "", False, contents.revision
+            self._woken.set()
             log.warning(
                 "store accepted: by=%s store=%s revision=%d was=%r",
                 author, contents.store_id, contents.revision, self._state,
@@ -166,6 +172,12 @@ class Following:
             self.followed = None
         finally:
             self._watching = None
+
+    async def _rest(self, most_s: float) -> None:
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._woken.wait()
 
     def load_soon(self) -> None:
         """Load everything before its time, if the watch may be behind."""

@@ -4,11 +4,11 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from meshd.client.endpoint import Endpoint
 from tests.client.names import NAME, Place
+from tests.tcp import TcpServer
 
 
 @dataclass
@@ -22,8 +22,7 @@ class Echo:
     tls: ssl.SSLContext | None = None
     opened: int = 0
     is_silent: bool = False
-    _server: Any = None
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _server: TcpServer | None = None
 
     @property
     def place(self) -> Place:
@@ -36,35 +35,25 @@ class Echo:
     @property
     def open(self) -> int:
         """How many connections are open."""
-        return len(self._writers)
+        return self._server.open if self._server is not None else 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, self.address, self.port, ssl=self.tls
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = TcpServer(self._serve, self.address, self.tls)
+        self._server.port = self.port
+        await self._server.start()
+        self.port = self._server.port
 
     async def stop(self) -> None:
         """Be gone: refuse, and reset what is open."""
-        self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        while self._writers:  # noqa: ASYNC110 - they end by themselves
-            await asyncio.sleep(0.01)
+        if self._server is not None:
+            await self._server.end()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
-        self._writers.add(writer)
-        try:
-            while line := await reader.readline():
-                if not self.is_silent:
-                    writer.write(f"{self.name} ".encode() + line)
-                    await writer.drain()
-        except OSError:
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+        while line := await reader.readline():
+            if not self.is_silent:
+                writer.write(f"{self.name} ".encode() + line)
+                await writer.drain()
 
 
 @asynccontextmanager

@@ -4,14 +4,12 @@ What one core tells another goes through a wire that can be cut, or made deaf.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import grpc
 
@@ -33,74 +31,38 @@ from meshd.daemon.store.memory import MemoryStore
 from meshd.v1.cluster_pb2 import Node
 from tests.daemon.cores import Core, until
 from tests.servers.processes import free_port
+from tests.tcp import Relay
 
 LEASE_S = 10.0
 
 
-class Wire:
-    """A TCP port that hands connections to another, as long as it is not cut or deaf."""
+class Wire(Relay):
+    """Hands connections to a port of this host, as long as it is not cut or deaf."""
 
     def __init__(self, to: int) -> None:
-        self.port = 0
-        self._to = to
-        self._is_cut = False
+        super().__init__(("127.0.0.1", to))
         self._hears = asyncio.Event()
         self._hears.set()
-        self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def asked(self, data: bytes) -> bytes:
+        await self._hears.wait()
+        return data
 
-    async def end(self) -> None:
-        self.cut()
-        self._hears.set()
-        if self._server is not None:
-            self._server.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # What was taken last, and what was ended just now, is closed by callbacks.
-        for _ in range(10):
-            await asyncio.sleep(0.001)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "called as one"
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self._is_cut:
-            writer.transport.abort()
-            return
-        try:
-            behind_reader, behind = await asyncio.open_connection("127.0.0.1", self._to)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._open |= {writer, behind}
-        await asyncio.gather(self._pass(reader, behind), self._pass(behind_reader, writer))
-        self._open -= {writer, behind}
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self._hears.wait()
-                writer.write(data)
-                await writer.drain()
-        writer.transport.abort()
+    async def answered(self, data: bytes) -> bytes:
+        await self._hears.wait()
+        return data
 
     def cut(self) -> None:
         """End all connections, and take no more."""
-        self._is_cut = True
-        for writer in self._open:
-            writer.transport.abort()
+        self.is_cut = True
+        self.reset()
 
     def deafen(self) -> None:
         """Hold everything up."""
         self._hears.clear()
 
     def heal(self) -> None:
-        self._is_cut = False
+        self.is_cut = False
         self._hears.set()
 
 

@@ -31,6 +31,7 @@ from meshd.v1 import (
 from meshd.wire import answers
 from tests.daemon.cores import Process, code_of, until
 from tests.daemon.several import Member, Several, several
+from tests.tcp import TcpServer
 
 SERVICES = tuple(f"s{n}" for n in range(6))
 INSTANCES = tuple(f"{service}-{n}" for service in SERVICES for n in range(5))
@@ -436,13 +437,16 @@ async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
         assert (await code_of(call.read()))[0] == "INVALID_ARGUMENT"
 
 
+async def no_talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A port that is open, and no more."""
+
+
 async def test_two_of_them_probe_each_and_others_take_over(tmp_path: Path) -> None:
     """With real probes of a real listener: at no moment is anybody out."""
-    open_port = True
-    listener = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", 0)
-    port = listener.sockets[0].getsockname()[1]
+    listener = TcpServer(no_talk, "0.0.0.0")
+    await listener.start()
     check = "check: {tcp: '', every: 1s, timeout: 1s, rise: 1, fall: 2}"
-    text = document(check).replace("80/tcp", f"{port}/tcp") + "instances:\n"
+    text = document(check).replace("80/tcp", f"{listener.port}/tcp") + "instances:\n"
     text += "".join(
         f"  {name}: {{service: {name[:2]}, version: 1.0.0, pop: eu, "
         f"address: 127.0.{name[1]}.{1 + int(name[-1])}}}\n"
@@ -463,8 +467,7 @@ async def test_two_of_them_probe_each_and_others_take_over(tmp_path: Path) -> No
                 await until("two each", lambda: probed_by(cores) == dict.fromkeys(INSTANCES, 2))
                 await asyncio.sleep(2)
             assert {v for name in INSTANCES for v in seen.verdicts(name)} == {Verdict.UP}
-            listener.close()
-            open_port = False
+            await listener.end()
             await until(
                 "no more than the budget is out",
                 lambda: (
@@ -473,11 +476,7 @@ async def test_two_of_them_probe_each_and_others_take_over(tmp_path: Path) -> No
                 ),
             )
     finally:
-        if open_port:
-            listener.close()
-        # What was accepted last has still to be closed.
-        for _ in range(10):
-            await asyncio.sleep(0.01)
+        await listener.end()
 
 
 def probed_by(cores: Several) -> dict[str, int]:

@@ -224,6 +224,35 @@ async def test_an_older_store_that_moves_on_is_older_still() -> None:
         assert "n9" in made.instances
 
 
+async def test_after_it_was_accepted_a_store_is_followed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "_FROZEN_S", 60)
+    store = await filled()
+    backup = store.backup()
+    await store.commit(OTHERS, TEST)
+    async with core(store) as made:
+        store.restore(backup)
+        await until("an alarm", lambda: bool(made.pump.alarm))
+        await made.pump.following.accept("ann")
+        revision = await store.commit(OTHERS, TEST)
+        await made.pump.following.seen(revision)
+        assert "n1" in made.instances
+
+
+async def test_who_wrote_to_a_store_that_seemed_away_follows_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "_RETRY_S", 60)
+    store = await filled()
+    async with core(store) as made:
+        with store.away():
+            await until("it is away", lambda: made.pump.reach.is_away)
+        revision = await store.commit(OTHERS, TEST)
+        await made.pump.following.seen(revision)
+        assert "n1" in made.instances
+
+
 async def test_a_wiped_store_empties_nothing(tmp_path: Path) -> None:
     store = await filled()
     async with core(store) as made, core(store) as other:

@@ -19,14 +19,13 @@ from meshd import __version__
 from meshd.core.model import Check, Expected
 from meshd.daemon.probes.kinds import BODY_LIMIT, PASSED, Kinds, Outcome, Result
 from tests.servers.processes import free_port
+from tests.tcp import Talk, TcpServer
 
 LOCAL = ip_address("127.0.0.1")
 HTTP = Check("http", "/healthz", every_s=60, timeout_s=20)
 HTTPS = replace(HTTP, kind="https")
 TCP = replace(HTTP, kind="tcp")
 GRPC = replace(HTTP, kind="grpc", path="")
-
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def probe(check: Check, port: int, address: Any = LOCAL) -> Result:
@@ -35,23 +34,15 @@ async def probe(check: Check, port: int, address: Any = LOCAL) -> Result:
 
 
 @asynccontextmanager
-async def peer(talk: Peer, host: str = "127.0.0.1", **more: Any) -> AsyncIterator[int]:
+async def peer(
+    talk: Talk, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """A server that talks as told; its port."""
-
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(served, host, 0, **more)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with TcpServer(talk, host, tls) as made:
+        yield made.port
 
 
-def says(reply: bytes) -> Peer:
+def says(reply: bytes) -> Talk:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(reply)
@@ -251,7 +242,7 @@ async def test_what_is_no_http(reply: bytes) -> None:
 
 async def test_https(certificate: ssl.SSLContext) -> None:
     """A certificate for another name, that nobody signed, will do."""
-    async with peer(says(OK), ssl=certificate) as port:
+    async with peer(says(OK), tls=certificate) as port:
         assert await probe(replace(HTTPS, expected=Expected(body="yes")), port) == PASSED
         assert (await probe(HTTP, port)).outcome in (Outcome.PROTOCOL, Outcome.UNREACHABLE)
     async with peer(says(OK)) as port:
@@ -283,13 +274,13 @@ async def test_server_name(
 ) -> None:
     seen: list[str | None] = []
     certificate.sni_callback = lambda sock, server_name, context: seen.append(server_name)
-    async with peer(says(OK), ssl=certificate) as port:
+    async with peer(says(OK), tls=certificate) as port:
         assert await probe(replace(HTTPS, host=host, sni=sni), port) == PASSED
     assert seen == [name]
 
 
 async def test_a_server_name_that_is_none_is_told(certificate: ssl.SSLContext) -> None:
-    async with peer(says(OK), ssl=certificate) as port:
+    async with peer(says(OK), tls=certificate) as port:
         result = await probe(replace(HTTPS, sni=".-" * 60), port)
     assert result == (Outcome.BROKEN, "the check cannot be carried out")
 

@@ -31,6 +31,7 @@ from meshd.v1 import records_pb2, registry_pb2, registry_pb2_grpc, topology_pb2,
 from meshd.wire.messages import record_to_message
 from meshd.wire.records import key_of, value_of
 from tests.servers.processes import Meshd, free_port, wait_until
+from tests.tcp import TcpServer
 
 LOOPBACK = Guard((ip_network("127.0.0.0/8"),))
 
@@ -58,17 +59,14 @@ class Listener:
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        finally:
-            writer.close()
 
 
 @asynccontextmanager
 async def listener(host: str = "0.0.0.0") -> AsyncIterator[Listener]:
     made = Listener()
     made.gate.set()
-    server = await asyncio.start_server(made.talk, host, 0)
-    made.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with TcpServer(made.talk, host) as port:
+        made.port = port.port
         yield made
         made.gate.set()
 
@@ -391,12 +389,10 @@ async def test_a_redirecting_instance_leads_nowhere() -> None:
             await reader.readuntil(b"\r\n\r\n")
             where = b"http://127.0.0.1:%d/secret" % inside.port
             writer.write(b"HTTP/1.1 307 x\r\nContent-Length: 0\r\nLocation: " + where + b"\r\n\r\n")
-            writer.close()
+            await writer.drain()
 
-        away = await asyncio.start_server(redirect, "127.0.0.1", 0)
-        async with away:
-            port = away.sockets[0].getsockname()[1]
-            await made.put(web(port, http(0.1)), at("127.0.0.1"))
+        async with TcpServer(redirect) as away:
+            await made.put(web(away.port, http(0.1)), at("127.0.0.1"))
             await until("down", lambda: made.verdict() is Verdict.DOWN)
             assert made.prober.reason("web-1") == "status 307"
             assert (inside.requests, server.requests) == (0, 0)

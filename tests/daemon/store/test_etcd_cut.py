@@ -79,7 +79,7 @@ async def test_cut_again_and_again_while_catching_up(
     made.append(await put(direct, *(f"many/{n}" for n in range(2000))))
     # Not one answer of etcd with its 1,000 revisions comes through: that is not hidden.
     between.breaks_after = 100_000
-    between.cut()
+    between.reset()
     heard: list[Batch] = []
     refused = 0
     for _ in range(20):
@@ -104,7 +104,7 @@ async def test_history_that_went_while_cut_off(
     await put(direct, "b")
     await take(follower, 1)
     between.is_cut = True
-    between.cut()
+    between.reset()
     with pytest.raises(Unavailable):
         await take(follower, 1)
     await direct.commit([Delete("a")], ALICE)
@@ -129,7 +129,7 @@ async def test_a_short_cut_is_not_noticed(
 ) -> None:
     follower = store.follow(await put(store, "a"))
     for n in range(3):
-        between.cut()
+        between.reset()
         revision = await put(direct, f"k{n}")
         assert [batch.revision for batch in await take(follower, 1)] == [revision]
     assert store.watch_resumes >= 2
@@ -148,7 +148,7 @@ async def test_a_write_whose_answer_was_lost_is_told_and_made_once(
     # Somebody changes what it wrote, before it can ask again.
     await direct.commit([meanwhile], ALICE)
     between.is_mute = False
-    between.cut()
+    between.reset()
     assert await writing == made.revision
     assert [entry.who for entry in await store.history()] == ["alice", "bob", "alice"]
     assert store.retries
@@ -164,7 +164,7 @@ async def test_a_write_without_any_answer_may_be_there(
         await store.commit([Put("b", b"a value to know it by")], ALICE, [Expect("b", 0)])
     assert time.monotonic() - began < LIMIT_S
     between.is_mute = False
-    between.cut()
+    between.reset()
     assert await keys(direct) == ["a", "b"]
     with pytest.raises(Conflict):
         await store.commit([Put("b", b"")], ALICE, [Expect("b", 0)])
@@ -174,7 +174,7 @@ async def test_a_write_that_was_never_sent_is_not_there(
     between: Between, direct: EtcdStore, store: EtcdStore
 ) -> None:
     between.is_cut = True
-    between.cut()
+    between.reset()
     with pytest.raises(Unavailable) as refused:
         await put(store, "a")
     assert "may have been written" not in str(refused.value)
@@ -237,7 +237,7 @@ async def test_parts_that_were_interrupted_may_be_repeated(
         await store.commit(writes, ALICE, [Expect("guard", start)])
     assert 2 < len(await keys(direct)) < 13
     between.is_mute = False
-    between.cut()
+    between.reset()
     await store.commit(writes, ALICE, [Expect("guard", start)])
     assert len(await keys(direct)) == 13
 
@@ -344,7 +344,7 @@ async def test_renewals_go_on_at_the_next_endpoint(
             between.is_mute = True
             await asyncio.gather(*map(store.renew, leases))
             between.is_mute = False
-            between.cut()
+            between.reset()
             await store.renew(lease)
 
 
@@ -358,7 +358,7 @@ async def test_a_lease_that_ran_out_while_nobody_could_see_it_is_noted_after(
         await put(direct, "b", lease=second)
         await until(lambda: _has(direct, 3))
         between.is_cut = True
-        between.cut()
+        between.reset()
         await until(lambda: _are(direct, []))
         between.is_cut = False
         await until(lambda: _has(direct, 4))
