@@ -12,7 +12,7 @@ from meshd.core.model import Force, Override
 from meshd.core.topology import Kind
 from meshd.v1 import resolver_pb2, resolver_pb2_grpc, topology_pb2_grpc
 from meshd.v1 import topology_pb2 as pb
-from meshd.wire.document_schema import Seconds
+from meshd.wire.forms import Seconds
 from meshd.wire.messages import record_to_message
 
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from meshd.cli.connect import Server, fail
 from meshd.client import Refused, Registration, Replaced, Standing
-from meshd.wire.document_schema import Seconds
+from meshd.wire.forms import Seconds
 
 _LOOK_EVERY_S = 0.1
 _LOAD_EVERY_S = _LOAD_TIMEOUT_S = 1.0

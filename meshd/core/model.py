@@ -12,11 +12,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from meshd.core.errors import Fault, Invalid
+from meshd.core.release import Course, Experiment, OnNew, Rollout
 from meshd.core.selector import LATEST, Selector, Version
+from meshd.core.valid import label, one_line, require
 
 Address = IPv4Address | IPv6Address
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # Room for "<63-octet label>.instance." in front of a service name (RFC 1035 2.3.4: 255 octets).
 MAX_SERVICE_NAME = 255 - 64 - 9 - 2
@@ -83,22 +84,6 @@ def parse_address(text: str) -> Address:
     return address
 
 
-def _require(*checks: tuple[bool, str, str]) -> None:
-    faults = [Fault(where, what) for fine, where, what in checks if not fine]
-    if faults:
-        raise Invalid(faults)
-
-
-def _one_line(text: str, longest: int) -> bool:
-    """True for what can stand in a request line or header without ending it."""
-    return len(text) <= longest and text.isprintable()
-
-
-def _label(name: str) -> tuple[bool, str, str]:
-    fine = bool(_LABEL.fullmatch(name))
-    return fine, "", f"the name {name!r} must be lower-case letters, digits and '-', at most 63"
-
-
 @dataclass(frozen=True, slots=True)
 class NameServer:
     """A name server of a zone; addresses only where its name lies inside the zone."""
@@ -117,7 +102,7 @@ class Zone:
     negative_ttl_s: int = 5
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             (self.name == dns_name(self.name), "name", f"{self.name!r} is not canonical"),
             (not self.name.startswith("*"), "name", "a zone cannot be a wildcard"),
             (bool(self.ns), "ns", "a zone needs at least one name server"),
@@ -136,8 +121,8 @@ class Pop:
     def __post_init__(self) -> None:
         at = self.location
         on_earth = at is None or (-90 <= at[0] <= 90 and -180 <= at[1] <= 180)
-        _require(
-            _label(self.name),
+        require(
+            label(self.name),
             (on_earth, "location", f"{at} is not [latitude, longitude]"),
             (self.name not in self.fallback, "fallback", "a pop cannot fall back to itself"),
         )
@@ -154,7 +139,7 @@ class Range:
     def __post_init__(self) -> None:
         names = [service for service, _ in self.selectors]
         twice = sorted({name for name in names if names.count(name) > 1})
-        _require((not twice, "services", f"named twice: {', '.join(twice)}"))
+        require((not twice, "services", f"named twice: {', '.join(twice)}"))
 
     @property
     def name(self) -> str:
@@ -173,7 +158,7 @@ class Port:
     def __post_init__(self) -> None:
         # RFC 6335 5.1: a service name is at most 15 characters and holds a letter.
         named = bool(re.fullmatch(r"(?=.*[a-z])[a-z0-9-]{1,15}", self.name))
-        _require(
+        require(
             (named, "name", f"{self.name!r} is not a port name (RFC 6335)"),
             (1 <= self.number <= 65535, "number", f"{self.number} is not a port (1..65535)"),
             (self.proto in ("tcp", "udp"), "proto", f"{self.proto!r} is neither tcp nor udp"),
@@ -189,7 +174,7 @@ class Expected:
 
     def __post_init__(self) -> None:
         good = all(100 <= low <= high <= 599 for low, high in self.statuses)
-        _require(
+        require(
             (bool(self.statuses) and good, "status", "must be within 100..599, as in 200-299"),
             (len(self.body) <= 1024, "body", "at most 1024 characters"),
         )
@@ -219,7 +204,7 @@ class Check:
 
     def __post_init__(self) -> None:
         is_http = self.kind in ("http", "https")
-        _require(
+        require(
             (self.kind in ("tcp", "http", "https", "grpc"), "kind", f"no check {self.kind!r}"),
             (not is_http or self.path.startswith("/"), "path", f"{self.path!r} must begin with /"),
             (0.1 <= self.every_s <= 3600, "every", "must be 0.1s..3600s"),
@@ -227,9 +212,9 @@ class Check:
             (1 <= self.rise <= 100, "rise", "must be 1..100"),
             (1 <= self.fall <= 100, "fall", "must be 1..100"),
             (0 <= self.jitter <= 0.5, "jitter", "must be 0..0.5"),
-            (_one_line(self.path, 1024), "path", "at most 1024 printable characters"),
-            (_one_line(self.host, 255), "host", "at most 255 printable characters"),
-            (_one_line(self.sni, 255), "sni", "at most 255 printable characters"),
+            (one_line(self.path, 1024), "path", "at most 1024 printable characters"),
+            (one_line(self.host, 255), "host", "at most 255 printable characters"),
+            (one_line(self.sni, 255), "sni", "at most 255 printable characters"),
         )
 
 
@@ -241,7 +226,7 @@ class Ttl:
     max_s: int = 60
 
     def __post_init__(self) -> None:
-        _require((1 <= self.min_s <= self.max_s <= 3600, "", "must be 1 <= min <= max <= 3600"))
+        require((1 <= self.min_s <= self.max_s <= 3600, "", "must be 1 <= min <= max <= 3600"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +237,7 @@ class Sticky:
     v6: int = 64
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             (0 <= self.v4 <= 32, "v4", "must be 0..32"),
             (0 <= self.v6 <= 128, "v6", "must be 0..128"),
         )
@@ -276,11 +261,14 @@ class Service:
     slow_start_s: float = 10.0
     # The share of its instances that signals may take out within a minute.
     max_removal: float = 0.5
+    # What becomes of a version that was never there, and how rollouts go unless told otherwise.
+    on_new: OnNew = OnNew.FOLLOW
+    course: Course = field(default=Course())
 
     def __post_init__(self) -> None:
         port_keys = [(port.name, port.proto) for port in self.ports]
-        _require(
-            _label(self.name),
+        require(
+            label(self.name),
             (self.dns == dns_name(self.dns), "name", f"{self.dns!r} is not canonical"),
             (len(self.dns) <= MAX_SERVICE_NAME, "name", f"longer than {MAX_SERVICE_NAME}"),
             (bool(self.ports), "ports", "a service needs at least one port"),
@@ -315,8 +303,8 @@ class Instance:
     def __post_init__(self) -> None:
         good_ports = all(1 <= number <= 65535 for _, number in self.ports)
         good_tags = len(self.tags) <= 32 and all(0 < len(tag) <= 64 for tag in self.tags)
-        _require(
-            _label(self.name),
+        require(
+            label(self.name),
             (1 <= len(self.addresses) <= 8, "address", "an instance has 1..8 addresses"),
             (len(set(self.addresses)) == len(self.addresses), "address", "named twice"),
             (good_ports, "ports", "a port is 1..65535"),
@@ -357,7 +345,7 @@ class Override:
     def __post_init__(self) -> None:
         fine = bool(_PATTERN.fullmatch(self.instance))
         said = f"{self.instance!r} is neither a name of an instance nor a pattern (as in api-eu-*)"
-        _require((fine, "", said))
+        require((fine, "", said))
 
     @property
     def name(self) -> str:
@@ -383,7 +371,7 @@ class Presence:
         return self.instance
 
 
-Record = Zone | Pop | Range | Service | Instance | Override | Presence
+Record = Zone | Pop | Range | Service | Instance | Override | Presence | Rollout | Experiment
 
 
 def collect(faults: list[Fault], where: str, make: Callable[[], Record]) -> Record | None:

@@ -19,6 +19,7 @@ from meshd.core.model import (
     Zone,
 )
 from meshd.core.ranges import RangeTable
+from meshd.core.release import Experiment, Rollout
 
 
 class Kind(StrEnum):
@@ -31,6 +32,8 @@ class Kind(StrEnum):
     INSTANCES = "instances"
     OVERRIDES = "overrides"
     PRESENCE = "presence"
+    ROLLOUTS = "rollouts"
+    EXPERIMENTS = "experiments"
 
 
 _KIND_OF: Mapping[type[Record], Kind] = {
@@ -41,6 +44,8 @@ _KIND_OF: Mapping[type[Record], Kind] = {
     Instance: Kind.INSTANCES,
     Override: Kind.OVERRIDES,
     Presence: Kind.PRESENCE,
+    Rollout: Kind.ROLLOUTS,
+    Experiment: Kind.EXPERIMENTS,
 }
 
 
@@ -88,6 +93,8 @@ class Topology:
     instances: Mapping[str, Instance] = field(default_factory=dict)
     overrides: Mapping[str, Override] = field(default_factory=dict)
     presence: Mapping[str, Presence] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
     ranges: RangeTable = field(default_factory=_empty_ranges)
     patterns: tuple[Override, ...] = ()
 

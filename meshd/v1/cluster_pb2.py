@@ -25,43 +25,47 @@ _sym_db = _symbol_database.Default()
 from meshd.v1 import topology_pb2 as meshd_dot_v1_dot_topology__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/cluster.proto\x12\x08meshd.v1\x1a\x17meshd/v1/topology.proto\"G\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\t\"\xc5\x01\n\tNodeState\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x0bstore_age_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x61larm\x18\x03 \x01(\t\x12\x11\n\tinstances\x18\x04 \x01(\r\x12\x0e\n\x06probed\x18\x05 \x01(\r\x12\x10\n\x08services\x18\x06 \x01(\r\x12\x11\n\treporters\x18\x07 \x01(\r\x12\x11\n\tanswerers\x18\x08 \x03(\t\x12\x12\n\nis_settled\x18\t \x01(\x08\x42\x0e\n\x0c_store_age_s\"\x0e\n\x0cNodesRequest\"\x8a\x01\n\nNodeStatus\x12\x1c\n\x04node\x18\x01 \x01(\x0b\x32\x0e.meshd.v1.Node\x12\"\n\x05state\x18\x02 \x01(\x0b\x32\x13.meshd.v1.NodeState\x12\x18\n\x0bheard_age_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08is_asked\x18\x04 \x01(\x08\x42\x0e\n\x0c_heard_age_s\"U\n\rNodesResponse\x12\r\n\x05store\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12#\n\x05nodes\x18\x03 \x03(\x0b\x32\x14.meshd.v1.NodeStatus\"$\n\x12\x41\x63\x63\x65ptStoreRequest\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\t\"9\n\x13\x41\x63\x63\x65ptStoreResponse\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"}\n\x04Told\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\x04load\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nload_age_s\x18\x03 \x01(\x01\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x11\n\tlame_duck\x18\x05 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x42\x07\n\x05_load\"J\n\x04Vote\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07refuses\x18\x04 \x01(\x08\"Q\n\x05Heard\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08reporter\x18\x02 \x01(\t\x12(\n\x08outcomes\x18\x03 \x03(\x0b\x32\x16.meshd.v1.HeardOutcome\"\xd4\x01\n\x0cHeardOutcome\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x16\n\x0e\x63onnect_errors\x18\x03 \x01(\r\x12\x10\n\x08timeouts\x18\x04 \x01(\r\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x34\n\x07latency\x18\x06 \x03(\x0b\x32#.meshd.v1.HeardOutcome.LatencyEntry\x1a.\n\x0cLatencyEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa0\x02\n\x0f\x45xchangeRequest\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x1c\n\x04node\x18\x02 \x01(\x0b\x32\x0e.meshd.v1.Node\x12\"\n\x05state\x18\x03 \x01(\x0b\x32\x13.meshd.v1.NodeState\x12\'\n\x07signals\x18\x04 \x03(\x0b\x32\x16.meshd.v1.SignalChange\x12\x1c\n\x04told\x18\x05 \x03(\x0b\x32\x0e.meshd.v1.Told\x12\x1d\n\x05votes\x18\x06 \x03(\x0b\x32\x0e.meshd.v1.Vote\x12\x1e\n\x05heard\x18\x07 \x03(\x0b\x32\x0f.meshd.v1.Heard\x12\x10\n\x08is_whole\x18\x08 \x01(\x08\x12\x0f\n\x07\x64\x65\x63ides\x18\t \x03(\t\x12\x10\n\x08revision\x18\n \x01(\x04\"\x12\n\x10\x45xchangeResponse2\xd6\x01\n\x07\x43luster\x12\x45\n\x08\x45xchange\x12\x19.meshd.v1.ExchangeRequest\x1a\x1a.meshd.v1.ExchangeResponse(\x01\x30\x01\x12\x38\n\x05Nodes\x12\x16.meshd.v1.NodesRequest\x1a\x17.meshd.v1.NodesResponse\x12J\n\x0b\x41\x63\x63\x65ptStore\x12\x1c.meshd.v1.AcceptStoreRequest\x1a\x1d.meshd.v1.AcceptStoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/cluster.proto\x12\x08meshd.v1\x1a\x17meshd/v1/topology.proto\"G\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\t\"\xae\x02\n\tNodeState\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x18\n\x0bstore_age_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x61larm\x18\x03 \x01(\t\x12\x11\n\tinstances\x18\x04 \x01(\r\x12\x0e\n\x06probed\x18\x05 \x01(\r\x12\x10\n\x08services\x18\x06 \x01(\r\x12\x11\n\treporters\x18\x07 \x01(\r\x12\x11\n\tanswerers\x18\x08 \x03(\t\x12\x12\n\nis_settled\x18\t \x01(\x08\x12\x35\n\tconfirmed\x18\n \x03(\x0b\x32\".meshd.v1.NodeState.ConfirmedEntry\x1a\x30\n\x0e\x43onfirmedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0e\n\x0c_store_age_s\"\x0e\n\x0cNodesRequest\"\x8a\x01\n\nNodeStatus\x12\x1c\n\x04node\x18\x01 \x01(\x0b\x32\x0e.meshd.v1.Node\x12\"\n\x05state\x18\x02 \x01(\x0b\x32\x13.meshd.v1.NodeState\x12\x18\n\x0bheard_age_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08is_asked\x18\x04 \x01(\x08\x42\x0e\n\x0c_heard_age_s\"U\n\rNodesResponse\x12\r\n\x05store\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12#\n\x05nodes\x18\x03 \x03(\x0b\x32\x14.meshd.v1.NodeStatus\"$\n\x12\x41\x63\x63\x65ptStoreRequest\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\t\"9\n\x13\x41\x63\x63\x65ptStoreResponse\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"}\n\x04Told\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\x04load\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nload_age_s\x18\x03 \x01(\x01\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x11\n\tlame_duck\x18\x05 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x42\x07\n\x05_load\"J\n\x04Vote\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07refuses\x18\x04 \x01(\x08\"Q\n\x05Heard\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08reporter\x18\x02 \x01(\t\x12(\n\x08outcomes\x18\x03 \x03(\x0b\x32\x16.meshd.v1.HeardOutcome\"\xd4\x01\n\x0cHeardOutcome\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\r\x12\x16\n\x0e\x63onnect_errors\x18\x03 \x01(\r\x12\x10\n\x08timeouts\x18\x04 \x01(\r\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x34\n\x07latency\x18\x06 \x03(\x0b\x32#.meshd.v1.HeardOutcome.LatencyEntry\x1a.\n\x0cLatencyEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa0\x02\n\x0f\x45xchangeRequest\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x1c\n\x04node\x18\x02 \x01(\x0b\x32\x0e.meshd.v1.Node\x12\"\n\x05state\x18\x03 \x01(\x0b\x32\x13.meshd.v1.NodeState\x12\'\n\x07signals\x18\x04 \x03(\x0b\x32\x16.meshd.v1.SignalChange\x12\x1c\n\x04told\x18\x05 \x03(\x0b\x32\x0e.meshd.v1.Told\x12\x1d\n\x05votes\x18\x06 \x03(\x0b\x32\x0e.meshd.v1.Vote\x12\x1e\n\x05heard\x18\x07 \x03(\x0b\x32\x0f.meshd.v1.Heard\x12\x10\n\x08is_whole\x18\x08 \x01(\x08\x12\x0f\n\x07\x64\x65\x63ides\x18\t \x03(\t\x12\x10\n\x08revision\x18\n \x01(\x04\"\x12\n\x10\x45xchangeResponse2\xd6\x01\n\x07\x43luster\x12\x45\n\x08\x45xchange\x12\x19.meshd.v1.ExchangeRequest\x1a\x1a.meshd.v1.ExchangeResponse(\x01\x30\x01\x12\x38\n\x05Nodes\x12\x16.meshd.v1.NodesRequest\x1a\x17.meshd.v1.NodesResponse\x12J\n\x0b\x41\x63\x63\x65ptStore\x12\x1c.meshd.v1.AcceptStoreRequest\x1a\x1d.meshd.v1.AcceptStoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshd.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NODESTATE_CONFIRMEDENTRY']._loaded_options = None
+  _globals['_NODESTATE_CONFIRMEDENTRY']._serialized_options = b'8\001'
   _globals['_HEARDOUTCOME_LATENCYENTRY']._loaded_options = None
   _globals['_HEARDOUTCOME_LATENCYENTRY']._serialized_options = b'8\001'
   _globals['_NODE']._serialized_start=61
   _globals['_NODE']._serialized_end=132
   _globals['_NODESTATE']._serialized_start=135
-  _globals['_NODESTATE']._serialized_end=332
-  _globals['_NODESREQUEST']._serialized_start=334
-  _globals['_NODESREQUEST']._serialized_end=348
-  _globals['_NODESTATUS']._serialized_start=351
-  _globals['_NODESTATUS']._serialized_end=489
-  _globals['_NODESRESPONSE']._serialized_start=491
-  _globals['_NODESRESPONSE']._serialized_end=576
-  _globals['_ACCEPTSTOREREQUEST']._serialized_start=578
-  _globals['_ACCEPTSTOREREQUEST']._serialized_end=614
-  _globals['_ACCEPTSTORERESPONSE']._serialized_start=616
-  _globals['_ACCEPTSTORERESPONSE']._serialized_end=673
-  _globals['_TOLD']._serialized_start=675
-  _globals['_TOLD']._serialized_end=800
-  _globals['_VOTE']._serialized_start=802
-  _globals['_VOTE']._serialized_end=876
-  _globals['_HEARD']._serialized_start=878
-  _globals['_HEARD']._serialized_end=959
-  _globals['_HEARDOUTCOME']._serialized_start=962
-  _globals['_HEARDOUTCOME']._serialized_end=1174
-  _globals['_HEARDOUTCOME_LATENCYENTRY']._serialized_start=1128
-  _globals['_HEARDOUTCOME_LATENCYENTRY']._serialized_end=1174
-  _globals['_EXCHANGEREQUEST']._serialized_start=1177
-  _globals['_EXCHANGEREQUEST']._serialized_end=1465
-  _globals['_EXCHANGERESPONSE']._serialized_start=1467
-  _globals['_EXCHANGERESPONSE']._serialized_end=1485
-  _globals['_CLUSTER']._serialized_start=1488
-  _globals['_CLUSTER']._serialized_end=1702
+  _globals['_NODESTATE']._serialized_end=437
+  _globals['_NODESTATE_CONFIRMEDENTRY']._serialized_start=373
+  _globals['_NODESTATE_CONFIRMEDENTRY']._serialized_end=421
+  _globals['_NODESREQUEST']._serialized_start=439
+  _globals['_NODESREQUEST']._serialized_end=453
+  _globals['_NODESTATUS']._serialized_start=456
+  _globals['_NODESTATUS']._serialized_end=594
+  _globals['_NODESRESPONSE']._serialized_start=596
+  _globals['_NODESRESPONSE']._serialized_end=681
+  _globals['_ACCEPTSTOREREQUEST']._serialized_start=683
+  _globals['_ACCEPTSTOREREQUEST']._serialized_end=719
+  _globals['_ACCEPTSTORERESPONSE']._serialized_start=721
+  _globals['_ACCEPTSTORERESPONSE']._serialized_end=778
+  _globals['_TOLD']._serialized_start=780
+  _globals['_TOLD']._serialized_end=905
+  _globals['_VOTE']._serialized_start=907
+  _globals['_VOTE']._serialized_end=981
+  _globals['_HEARD']._serialized_start=983
+  _globals['_HEARD']._serialized_end=1064
+  _globals['_HEARDOUTCOME']._serialized_start=1067
+  _globals['_HEARDOUTCOME']._serialized_end=1279
+  _globals['_HEARDOUTCOME_LATENCYENTRY']._serialized_start=1233
+  _globals['_HEARDOUTCOME_LATENCYENTRY']._serialized_end=1279
+  _globals['_EXCHANGEREQUEST']._serialized_start=1282
+  _globals['_EXCHANGEREQUEST']._serialized_end=1570
+  _globals['_EXCHANGERESPONSE']._serialized_start=1572
+  _globals['_EXCHANGERESPONSE']._serialized_end=1590
+  _globals['_CLUSTER']._serialized_start=1593
+  _globals['_CLUSTER']._serialized_end=1807
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,14 @@ class Node(_message.Message):
     def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., version: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("revision", "store_age_s", "alarm", "instances", "probed", "services", "reporters", "answerers", "is_settled")
+    __slots__ = ("revision", "store_age_s", "alarm", "instances", "probed", "services", "reporters", "answerers", "is_settled", "confirmed")
+    class ConfirmedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STORE_AGE_S_FIELD_NUMBER: _ClassVar[int]
     ALARM_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +37,7 @@ class NodeState(_message.Message):
     REPORTERS_FIELD_NUMBER: _ClassVar[int]
     ANSWERERS_FIELD_NUMBER: _ClassVar[int]
     IS_SETTLED_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     store_age_s: float
     alarm: str
@@ -39,7 +47,8 @@ class NodeState(_message.Message):
     reporters: int
     answerers: _containers.RepeatedScalarFieldContainer[str]
     is_settled: bool
-    def __init__(self, revision: _Optional[int] = ..., store_age_s: _Optional[float] = ..., alarm: _Optional[str] = ..., instances: _Optional[int] = ..., probed: _Optional[int] = ..., services: _Optional[int] = ..., reporters: _Optional[int] = ..., answerers: _Optional[_Iterable[str]] = ..., is_settled: _Optional[bool] = ...) -> None: ...
+    confirmed: _containers.ScalarMap[str, int]
+    def __init__(self, revision: _Optional[int] = ..., store_age_s: _Optional[float] = ..., alarm: _Optional[str] = ..., instances: _Optional[int] = ..., probed: _Optional[int] = ..., services: _Optional[int] = ..., reporters: _Optional[int] = ..., answerers: _Optional[_Iterable[str]] = ..., is_settled: _Optional[bool] = ..., confirmed: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class NodesRequest(_message.Message):
     __slots__ = ()

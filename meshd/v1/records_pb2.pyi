@@ -109,7 +109,7 @@ class StatusRange(_message.Message):
     def __init__(self, lowest: _Optional[int] = ..., highest: _Optional[int] = ...) -> None: ...
 
 class Service(_message.Message):
-    __slots__ = ("name", "dns", "ports", "selector", "channels", "check", "ttl_min_s", "ttl_max_s", "max_answers", "sticky_v4", "sticky_v6", "fail_open", "slow_start_s", "max_removal")
+    __slots__ = ("name", "dns", "ports", "selector", "channels", "check", "ttl_min_s", "ttl_max_s", "max_answers", "sticky_v4", "sticky_v6", "fail_open", "slow_start_s", "max_removal", "on_new_version", "course")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,8 @@ class Service(_message.Message):
     FAIL_OPEN_FIELD_NUMBER: _ClassVar[int]
     SLOW_START_S_FIELD_NUMBER: _ClassVar[int]
     MAX_REMOVAL_FIELD_NUMBER: _ClassVar[int]
+    ON_NEW_VERSION_FIELD_NUMBER: _ClassVar[int]
+    COURSE_FIELD_NUMBER: _ClassVar[int]
     name: str
     dns: str
     ports: _containers.RepeatedCompositeFieldContainer[Port]
@@ -138,7 +140,9 @@ class Service(_message.Message):
     fail_open: bool
     slow_start_s: float
     max_removal: float
-    def __init__(self, name: _Optional[str] = ..., dns: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., selector: _Optional[str] = ..., channels: _Optional[_Iterable[_Union[NamedSelector, _Mapping]]] = ..., check: _Optional[_Union[Check, _Mapping]] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., max_answers: _Optional[int] = ..., sticky_v4: _Optional[int] = ..., sticky_v6: _Optional[int] = ..., fail_open: _Optional[bool] = ..., slow_start_s: _Optional[float] = ..., max_removal: _Optional[float] = ...) -> None: ...
+    on_new_version: str
+    course: Course
+    def __init__(self, name: _Optional[str] = ..., dns: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., selector: _Optional[str] = ..., channels: _Optional[_Iterable[_Union[NamedSelector, _Mapping]]] = ..., check: _Optional[_Union[Check, _Mapping]] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., max_answers: _Optional[int] = ..., sticky_v4: _Optional[int] = ..., sticky_v6: _Optional[int] = ..., fail_open: _Optional[bool] = ..., slow_start_s: _Optional[float] = ..., max_removal: _Optional[float] = ..., on_new_version: _Optional[str] = ..., course: _Optional[_Union[Course, _Mapping]] = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("name", "service", "version", "pop", "addresses", "ports", "capacity", "tags", "registered", "epoch")
@@ -187,8 +191,98 @@ class Presence(_message.Message):
     epoch: int
     def __init__(self, instance: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
+class Step(_message.Message):
+    __slots__ = ("percent", "hold_s")
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    HOLD_S_FIELD_NUMBER: _ClassVar[int]
+    percent: float
+    hold_s: float
+    def __init__(self, percent: _Optional[float] = ..., hold_s: _Optional[float] = ...) -> None: ...
+
+class Course(_message.Message):
+    __slots__ = ("steps", "gates", "min_outcomes", "min_reporters", "on_gate_missing")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GATES_FIELD_NUMBER: _ClassVar[int]
+    MIN_OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    MIN_REPORTERS_FIELD_NUMBER: _ClassVar[int]
+    ON_GATE_MISSING_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    gates: _containers.RepeatedScalarFieldContainer[str]
+    min_outcomes: int
+    min_reporters: int
+    on_gate_missing: str
+    def __init__(self, steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., gates: _Optional[_Iterable[str]] = ..., min_outcomes: _Optional[int] = ..., min_reporters: _Optional[int] = ..., on_gate_missing: _Optional[str] = ...) -> None: ...
+
+class Scope(_message.Message):
+    __slots__ = ("pops", "ranges")
+    POPS_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    pops: _containers.RepeatedScalarFieldContainer[str]
+    ranges: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, pops: _Optional[_Iterable[str]] = ..., ranges: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Rollout(_message.Message):
+    __slots__ = ("name", "service", "to", "course", "scope", "phase", "step", "held_s", "order", "reason", "figures", "author", "began_unix_s", "changed_unix_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    COURSE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    HELD_S_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    service: str
+    to: str
+    course: Course
+    scope: Scope
+    phase: str
+    step: int
+    held_s: float
+    order: int
+    reason: str
+    figures: _containers.RepeatedScalarFieldContainer[str]
+    author: str
+    began_unix_s: float
+    changed_unix_s: float
+    def __init__(self, name: _Optional[str] = ..., service: _Optional[str] = ..., to: _Optional[str] = ..., course: _Optional[_Union[Course, _Mapping]] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., held_s: _Optional[float] = ..., order: _Optional[int] = ..., reason: _Optional[str] = ..., figures: _Optional[_Iterable[str]] = ..., author: _Optional[str] = ..., began_unix_s: _Optional[float] = ..., changed_unix_s: _Optional[float] = ...) -> None: ...
+
+class ExperimentArm(_message.Message):
+    __slots__ = ("name", "selector", "percent")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    selector: str
+    percent: float
+    def __init__(self, name: _Optional[str] = ..., selector: _Optional[str] = ..., percent: _Optional[float] = ...) -> None: ...
+
+class Experiment(_message.Message):
+    __slots__ = ("name", "service", "arms", "scope", "order", "author", "began_unix_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    ARMS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    service: str
+    arms: _containers.RepeatedCompositeFieldContainer[ExperimentArm]
+    scope: Scope
+    order: int
+    author: str
+    began_unix_s: float
+    def __init__(self, name: _Optional[str] = ..., service: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ExperimentArm, _Mapping]]] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., order: _Optional[int] = ..., author: _Optional[str] = ..., began_unix_s: _Optional[float] = ...) -> None: ...
+
 class Record(_message.Message):
-    __slots__ = ("zone", "pop", "range", "service", "instance", "override", "presence")
+    __slots__ = ("zone", "pop", "range", "service", "instance", "override", "presence", "rollout", "experiment")
     ZONE_FIELD_NUMBER: _ClassVar[int]
     POP_FIELD_NUMBER: _ClassVar[int]
     RANGE_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +290,8 @@ class Record(_message.Message):
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     zone: Zone
     pop: Pop
     range: Range
@@ -203,4 +299,6 @@ class Record(_message.Message):
     instance: Instance
     override: Override
     presence: Presence
-    def __init__(self, zone: _Optional[_Union[Zone, _Mapping]] = ..., pop: _Optional[_Union[Pop, _Mapping]] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., instance: _Optional[_Union[Instance, _Mapping]] = ..., override: _Optional[_Union[Override, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ...) -> None: ...
+    rollout: Rollout
+    experiment: Experiment
+    def __init__(self, zone: _Optional[_Union[Zone, _Mapping]] = ..., pop: _Optional[_Union[Pop, _Mapping]] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., instance: _Optional[_Union[Instance, _Mapping]] = ..., override: _Optional[_Union[Override, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., rollout: _Optional[_Union[Rollout, _Mapping]] = ..., experiment: _Optional[_Union[Experiment, _Mapping]] = ...) -> None: ...

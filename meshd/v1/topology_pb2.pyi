@@ -51,12 +51,48 @@ class GetResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., records: _Optional[_Iterable[_Union[_records_pb2.Record, _Mapping]]] = ..., signals: _Optional[_Mapping[str, Signal]] = ..., verdicts: _Optional[_Mapping[str, str]] = ..., expires_in_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
-    __slots__ = ("document", "edits")
+    __slots__ = ("document", "edits", "clients")
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
     document: str
     edits: _containers.RepeatedCompositeFieldContainer[Edit]
-    def __init__(self, document: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
+    clients: _containers.RepeatedCompositeFieldContainer[WeightedClient]
+    def __init__(self, document: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., clients: _Optional[_Iterable[_Union[WeightedClient, _Mapping]]] = ...) -> None: ...
+
+class WeightedClient(_message.Message):
+    __slots__ = ("client", "weight")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    weight: float
+    def __init__(self, client: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Flow(_message.Message):
+    __slots__ = ("service", "pop", "from_version", "to_version", "share", "instances")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    POP_FIELD_NUMBER: _ClassVar[int]
+    FROM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TO_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    pop: str
+    from_version: str
+    to_version: str
+    share: float
+    instances: _containers.RepeatedCompositeFieldContainer[InstanceShare]
+    def __init__(self, service: _Optional[str] = ..., pop: _Optional[str] = ..., from_version: _Optional[str] = ..., to_version: _Optional[str] = ..., share: _Optional[float] = ..., instances: _Optional[_Iterable[_Union[InstanceShare, _Mapping]]] = ...) -> None: ...
+
+class InstanceShare(_message.Message):
+    __slots__ = ("instance", "before", "after")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    before: float
+    after: float
+    def __init__(self, instance: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ...) -> None: ...
 
 class PlannedEdit(_message.Message):
     __slots__ = ("kind", "name", "action", "before", "after")
@@ -85,18 +121,94 @@ class Move(_message.Message):
     def __init__(self, service: _Optional[str] = ..., pop: _Optional[str] = ..., set_changes: _Optional[float] = ..., first_changes: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("revision", "edits", "moves", "unsafe", "notes")
+    __slots__ = ("revision", "edits", "moves", "unsafe", "notes", "flows")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
     MOVES_FIELD_NUMBER: _ClassVar[int]
     UNSAFE_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
     revision: int
     edits: _containers.RepeatedCompositeFieldContainer[PlannedEdit]
     moves: _containers.RepeatedCompositeFieldContainer[Move]
     unsafe: _containers.RepeatedScalarFieldContainer[str]
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[PlannedEdit, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., unsafe: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    flows: _containers.RepeatedCompositeFieldContainer[Flow]
+    def __init__(self, revision: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[PlannedEdit, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., unsafe: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ..., flows: _Optional[_Iterable[_Union[Flow, _Mapping]]] = ...) -> None: ...
+
+class PlanRollbackRequest(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class PlanRollbackResponse(_message.Message):
+    __slots__ = ("plan", "edits")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    plan: PlanResponse
+    edits: _containers.RepeatedCompositeFieldContainer[Edit]
+    def __init__(self, plan: _Optional[_Union[PlanResponse, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
+
+class ReplayRequest(_message.Message):
+    __slots__ = ("document", "questions")
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    document: str
+    questions: _containers.RepeatedCompositeFieldContainer[RecordedQuestion]
+    def __init__(self, document: _Optional[str] = ..., questions: _Optional[_Iterable[_Union[RecordedQuestion, _Mapping]]] = ...) -> None: ...
+
+class RecordedQuestion(_message.Message):
+    __slots__ = ("name", "type", "client", "count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    client: str
+    count: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., client: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ReplayResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[ReplayedAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[ReplayedAnswer, _Mapping]]] = ...) -> None: ...
+
+class ReplayedAnswer(_message.Message):
+    __slots__ = ("status_before", "status_after", "before", "after", "version_before", "version_after", "ttl_before", "ttl_after")
+    STATUS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_AFTER_FIELD_NUMBER: _ClassVar[int]
+    TTL_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TTL_AFTER_FIELD_NUMBER: _ClassVar[int]
+    status_before: str
+    status_after: str
+    before: _containers.RepeatedScalarFieldContainer[str]
+    after: _containers.RepeatedScalarFieldContainer[str]
+    version_before: str
+    version_after: str
+    ttl_before: int
+    ttl_after: int
+    def __init__(self, status_before: _Optional[str] = ..., status_after: _Optional[str] = ..., before: _Optional[_Iterable[str]] = ..., after: _Optional[_Iterable[str]] = ..., version_before: _Optional[str] = ..., version_after: _Optional[str] = ..., ttl_before: _Optional[int] = ..., ttl_after: _Optional[int] = ...) -> None: ...
+
+class ConfirmRequest(_message.Message):
+    __slots__ = ("node", "store_id", "revision")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    store_id: str
+    revision: int
+    def __init__(self, node: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ConfirmResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ApplyRequest(_message.Message):
     __slots__ = ("document", "revision", "force", "author")

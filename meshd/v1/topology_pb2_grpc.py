@@ -59,6 +59,21 @@ class TopologyStub:
                 request_serializer=meshd_dot_v1_dot_topology__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=meshd_dot_v1_dot_topology__pb2.HistoryResponse.FromString,
                 _registered_method=True)
+        self.PlanRollback = channel.unary_unary(
+                '/meshd.v1.Topology/PlanRollback',
+                request_serializer=meshd_dot_v1_dot_topology__pb2.PlanRollbackRequest.SerializeToString,
+                response_deserializer=meshd_dot_v1_dot_topology__pb2.PlanRollbackResponse.FromString,
+                _registered_method=True)
+        self.Replay = channel.stream_stream(
+                '/meshd.v1.Topology/Replay',
+                request_serializer=meshd_dot_v1_dot_topology__pb2.ReplayRequest.SerializeToString,
+                response_deserializer=meshd_dot_v1_dot_topology__pb2.ReplayResponse.FromString,
+                _registered_method=True)
+        self.Confirm = channel.unary_unary(
+                '/meshd.v1.Topology/Confirm',
+                request_serializer=meshd_dot_v1_dot_topology__pb2.ConfirmRequest.SerializeToString,
+                response_deserializer=meshd_dot_v1_dot_topology__pb2.ConfirmResponse.FromString,
+                _registered_method=True)
         self.Follow = channel.unary_stream(
                 '/meshd.v1.Topology/Follow',
                 request_serializer=meshd_dot_v1_dot_topology__pb2.FollowRequest.SerializeToString,
@@ -106,6 +121,28 @@ class TopologyServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanRollback(self, request, context):
+        """What an earlier topology would take to be again: records that people write, as they were at a
+        revision. Writes nothing. FAILED_PRECONDITION: the audit does not reach back so far.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Replay(self, request_iterator, context):
+        """Questions answered as things are, and as they would be after a document; writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Confirm(self, request, context):
+        """An answerer tells which revision it answers from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Follow(self, request, context):
         """A beat, a snapshot (or what was missed since the one held), then changes and signals as they
         come, and a beat each second.
@@ -141,6 +178,21 @@ def add_TopologyServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=meshd_dot_v1_dot_topology__pb2.HistoryRequest.FromString,
                     response_serializer=meshd_dot_v1_dot_topology__pb2.HistoryResponse.SerializeToString,
+            ),
+            'PlanRollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRollback,
+                    request_deserializer=meshd_dot_v1_dot_topology__pb2.PlanRollbackRequest.FromString,
+                    response_serializer=meshd_dot_v1_dot_topology__pb2.PlanRollbackResponse.SerializeToString,
+            ),
+            'Replay': grpc.stream_stream_rpc_method_handler(
+                    servicer.Replay,
+                    request_deserializer=meshd_dot_v1_dot_topology__pb2.ReplayRequest.FromString,
+                    response_serializer=meshd_dot_v1_dot_topology__pb2.ReplayResponse.SerializeToString,
+            ),
+            'Confirm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Confirm,
+                    request_deserializer=meshd_dot_v1_dot_topology__pb2.ConfirmRequest.FromString,
+                    response_serializer=meshd_dot_v1_dot_topology__pb2.ConfirmResponse.SerializeToString,
             ),
             'Follow': grpc.unary_stream_rpc_method_handler(
                     servicer.Follow,
@@ -283,6 +335,87 @@ class Topology:
             '/meshd.v1.Topology/History',
             meshd_dot_v1_dot_topology__pb2.HistoryRequest.SerializeToString,
             meshd_dot_v1_dot_topology__pb2.HistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshd.v1.Topology/PlanRollback',
+            meshd_dot_v1_dot_topology__pb2.PlanRollbackRequest.SerializeToString,
+            meshd_dot_v1_dot_topology__pb2.PlanRollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replay(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/meshd.v1.Topology/Replay',
+            meshd_dot_v1_dot_topology__pb2.ReplayRequest.SerializeToString,
+            meshd_dot_v1_dot_topology__pb2.ReplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Confirm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshd.v1.Topology/Confirm',
+            meshd_dot_v1_dot_topology__pb2.ConfirmRequest.SerializeToString,
+            meshd_dot_v1_dot_topology__pb2.ConfirmResponse.FromString,
             options,
             channel_credentials,
             insecure,

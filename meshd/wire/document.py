@@ -26,9 +26,11 @@ from meshd.core.model import (
     Zone,
 )
 from meshd.core.plan import DOCUMENT_KINDS, Document, Plan, document_faults, plan_document
+from meshd.core.release import Experiment, Rollout
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Kind, kind_of
 from meshd.wire.document_schema import FORMS, LONG, AnyForm
+from meshd.wire.rollout_form import course_entry
 from meshd.wire.yaml_tree import Data, Path, Tree, read_tree
 
 
@@ -178,6 +180,11 @@ def describe(record: Record) -> str:
         return f"forced {record.force}"
     if isinstance(record, Presence):
         return f"present, epoch {record.epoch}"
+    if isinstance(record, Rollout):
+        return f"{record.service} to {record.to}: {record.phase} at {record.percent:g} %"
+    if isinstance(record, Experiment):
+        arms = ", ".join(f"{arm.name}: {arm.percent:g} % {arm.selector}" for arm in record.arms)
+        return f"{record.service}: {arms}; {record.scope}"
     made = _entry(record)
     text = yaml.safe_dump(made, default_flow_style=True, sort_keys=False, width=1 << 20)
     return text.strip().removesuffix("\n...")
@@ -260,7 +267,9 @@ def _service_entry(service: Service) -> Any:
     made["sticky"] = {"v4": service.sticky.v4, "v6": service.sticky.v6}
     made["fail_open"] = service.fail_open
     made["slow_start"] = f"{service.slow_start_s * 1000:.0f}ms"
-    return made | {"max_removal": service.max_removal}
+    made["max_removal"] = service.max_removal
+    made["on_new_version"] = str(service.on_new)
+    return made | {"rollout": course_entry(service.course)}
 
 
 def _check_entry(check: Check) -> Any:

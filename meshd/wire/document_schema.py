@@ -1,6 +1,5 @@
 """The forms that entries of a topology document take, and the records they stand for."""
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address
@@ -27,27 +26,16 @@ from meshd.core.model import (
     dns_name,
     parse_address,
 )
+from meshd.core.release import Course, OnNew
 from meshd.core.selector import LATEST, Selector, Version, parse_selector
 from meshd.core.topology import Kind
+from meshd.wire.forms import Seconds, Share, Strings, as_list
+from meshd.wire.release_messages import chosen
+from meshd.wire.rollout_form import RolloutForm
 
 T = TypeVar("T")
 
 _ANY: Selector = LATEST
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-
-
-def _duration(value: Any) -> Any:
-    found = (
-        re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", value) if isinstance(value, str) else None
-    )
-    if found is None:
-        raise ValueError(f"{value!r} is not a duration (as in 2s, 500ms, 1m)")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 def _named_list(value: Any) -> Any:
@@ -55,22 +43,10 @@ def _named_list(value: Any) -> Any:
     if isinstance(value, dict):
         value = [{name: held} for name, held in value.items()]
     servers: list[tuple[Any, Any]] = []
-    for item in _as_list(value):
+    for item in as_list(value):
         pairs = item.items() if isinstance(item, dict) else [(item, [])]
-        servers += [(name, _as_list(held) if held else []) for name, held in pairs]
+        servers += [(name, as_list(held) if held else []) for name, held in pairs]
     return servers
-
-
-def _share(value: Any) -> Any:
-    """0.5, or "50%"."""
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value):
-        return float(value[:-1]) / 100
-    return value
-
-
-Share = Annotated[float, BeforeValidator(_share)]
-Seconds = Annotated[float, BeforeValidator(_duration)]
-Strings = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class _Form(BaseModel):
@@ -172,7 +148,7 @@ class StickyForm(_Form):
 def _statuses(value: Any) -> Any:
     """200, "200-399", or a list of such -> (lowest, highest) pairs."""
     pairs = []
-    for item in _as_list(value):
+    for item in as_list(value):
         low, _, high = str(item).partition("-")
         if not (low.isdigit() and (high or low).isdigit()):
             raise ValueError(f"{item!r} is no status (as in 200 or 200-399)")
@@ -238,6 +214,8 @@ class ServiceForm(_Form):
     fail_open: bool = True
     slow_start: Seconds = 10
     max_removal: Share = 0.5
+    on_new_version: str = OnNew.FOLLOW
+    rollout: RolloutForm = RolloutForm()
 
     def record(self, name: str) -> Record:
         """The service."""
@@ -265,6 +243,12 @@ class ServiceForm(_Form):
                 self.fail_open,
                 self.slow_start,
                 self.max_removal,
+                parts.take(
+                    "on_new_version",
+                    partial(chosen, OnNew, self.on_new_version, OnNew.FOLLOW),
+                    OnNew.FOLLOW,
+                ),
+                parts.take("rollout", self.rollout.course, Course()),
             )
         )
 

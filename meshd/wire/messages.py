@@ -23,12 +23,22 @@ from meshd.core.model import (
     dns_name,
     parse_address,
 )
+from meshd.core.release import Course, Experiment, OnNew, Rollout
 from meshd.core.selector import Selector, Version, parse_selector
 from meshd.core.signals import Signal
 from meshd.core.topology import Change, Kind, kind_of
 from meshd.core.verdict import Verdict
 from meshd.v1 import records_pb2 as pb
 from meshd.v1 import topology_pb2 as topology_pb
+from meshd.wire.release_messages import (
+    chosen,
+    course_from_message,
+    course_to_message,
+    experiment_from_message,
+    experiment_to_message,
+    rollout_from_message,
+    rollout_to_message,
+)
 
 
 def _named(selectors: Iterable[tuple[str, Selector]]) -> list[pb.NamedSelector]:
@@ -94,7 +104,10 @@ def _service(service: Service) -> pb.Record:
         fail_open=service.fail_open,
         slow_start_s=service.slow_start_s,
         max_removal=service.max_removal,
+        on_new_version="" if service.on_new is OnNew.FOLLOW else service.on_new,
     )
+    if service.course != Course():
+        made.course.CopyFrom(course_to_message(service.course))
     if service.check is not None:
         made.check.CopyFrom(_check(service.check))
     return pb.Record(service=made)
@@ -153,6 +166,8 @@ def _to_service(message: pb.Service) -> Service:
         message.fail_open,
         message.slow_start_s,
         message.max_removal or 0.5,
+        chosen(OnNew, message.on_new_version, OnNew.FOLLOW),
+        course_from_message(message.course, Course()),
     )
 
 
@@ -202,6 +217,8 @@ _ENCODE: Mapping[type[Record], Callable[..., pb.Record]] = {
     Instance: lambda instance: pb.Record(instance=instance_to_message(instance)),
     Override: lambda o: pb.Record(override=pb.Override(instance=o.instance, force=o.force)),
     Presence: lambda p: pb.Record(presence=pb.Presence(instance=p.instance, epoch=p.epoch)),
+    Rollout: lambda rollout: pb.Record(rollout=rollout_to_message(rollout)),
+    Experiment: lambda each: pb.Record(experiment=experiment_to_message(each)),
 }
 _PARSE: Mapping[str, Callable[..., Record]] = {
     "zone": _to_zone,
@@ -211,6 +228,8 @@ _PARSE: Mapping[str, Callable[..., Record]] = {
     "instance": instance_from_message,
     "override": _to_override,
     "presence": lambda message: Presence(message.instance, message.epoch),
+    "rollout": rollout_from_message,
+    "experiment": experiment_from_message,
 }
 
 
