@@ -50,6 +50,8 @@ def _print_endpoints(found: pb.ResolveResponse) -> None:
     ]
     columns = [">place", "instance", "version", "pop", "addresses", ">port", ">tier", "in set"]
     print_table(columns, rows)
+    if found.motion.experiment or found.motion.rollout:
+        console().print(f"version from {found.motion.selector_from}", markup=False)
     console().print(f"TTL {found.ttl_s} s, scope /{found.scope}, revision {found.revision}")
 
 
@@ -152,6 +154,8 @@ def _ttl_terms(found: pb.ExplainResponse) -> Sequence[str]:
         terms.append(f"a failing member allows {found.ttl_verdict_s:g} s: it can be down by then")
     if found.HasField("ttl_change_s"):
         terms.append(f"a change allows {found.ttl_change_s} s")
+    if found.HasField("ttl_rollout_s"):
+        terms.append(f"rollout {found.motion.rollout} allows {found.ttl_rollout_s} s")
     members = [line for line in found.instances if line.in_set]
     least = min((line.ttl_s for line in members), default=0)
     return terms + [

@@ -1,12 +1,13 @@
 """Why an answer is as it is: every decision of `resolve`, laid out for a person."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from meshd.core.model import Range
+from meshd.core.motion import Underway
 from meshd.core.names import Place
 from meshd.core.ranking import Member, Ranked
-from meshd.core.resolve import Answer, Choice, Client, Locus, Spot, resolve
-from meshd.core.selector import select
+from meshd.core.resolve import Answer, Choice, Client, Locus, resolve
 from meshd.core.signals import headroom
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.verdict import Verdict
@@ -39,15 +40,19 @@ class Explanation:
 def explain(snapshot: Snapshot, name: bytes, client: Client | None) -> Explanation:
     """Resolve a lower-cased wire name and say why."""
     answer = resolve(snapshot, name, client)
-    ranges: tuple[Range, ...] = ()
-    if client is not None:
-        ranges = snapshot.topology.ranges.family(client.version).around(client.address)
+    ranges = ranges_of(snapshot, client)
     if answer.view is None or answer.spot is None or answer.choice is None or answer.locus is None:
         return Explanation(answer, ranges, "", (), _place_notes(answer.place))
     lines = _lines(answer.view, answer.choice)
     notes = _notes(answer.view, answer.choice, answer.locus, client)
-    origin = _selector_from(answer.view, answer.spot, ranges)
-    return Explanation(answer, ranges, origin, lines, notes)
+    return Explanation(answer, ranges, selector_from(answer, ranges), lines, notes)
+
+
+def ranges_of(snapshot: Snapshot, client: Client | None) -> tuple[Range, ...]:
+    """The Ranges that hold a client, widest first."""
+    if client is None:
+        return ()
+    return snapshot.topology.ranges.family(client.version).around(client.address)
 
 
 def _place_notes(place: Place | None) -> tuple[str, ...]:
@@ -56,13 +61,38 @@ def _place_notes(place: Place | None) -> tuple[str, ...]:
     return () if place.exists else (f"nothing has this name in zone {place.zone.name}",)
 
 
-def _selector_from(view: ServiceView, spot: Spot, ranges: tuple[Range, ...]) -> str:
-    if spot.version is not None:
+def selector_from(answer: Answer, ranges: Sequence[Range]) -> str:
+    """What decided which versions a client gets; `ranges` hold it, widest first."""
+    view, choice = answer.view, answer.choice
+    if view is None or choice is None:
+        return ""
+    if answer.spot is not None and answer.spot.version is not None:
         return "name"
+    draw = choice.draw
+    if draw.arm:
+        return f"experiment {draw.experiment}: arm {draw.arm}"
+    underway = view.motion.underway
+    if draw.is_moved and underway is not None:
+        return f"rollout {_share(underway)}"
     for entry in reversed(ranges):
         if any(service == view.service.name for service, _ in entry.selectors):
             return f"range {entry.name}"
     return "service"
+
+
+def _share(underway: Underway) -> str:
+    return f"{underway.name}: {underway.percent:g} % get {underway.to}"
+
+
+def motion_notes(view: ServiceView, choice: Choice) -> Iterator[str]:
+    """What rollouts make of a client beside the version that it gets."""
+    draw, underway = choice.draw, view.motion.underway
+    if draw.rollout and not draw.is_moved and underway is not None:
+        yield f"rollout {_share(underway)} of {underway.scope}, this client not yet"
+    if not choice.is_asked:
+        # Who gets it anyway, by its version or for want of another, is not told so.
+        given = {ranked.member.instance.version.text for ranked in choice.chosen}
+        yield from (why for text, why in view.hidden.items() if text not in given)
 
 
 def _notes(
@@ -73,6 +103,7 @@ def _notes(
         notes.append("no client: the neutral view")
     elif locus.policy.pop is None:
         notes.append("no range holds this client: all pops are one tier")
+    notes += motion_notes(view, choice)
     if choice.arm is not choice.selector:
         notes.append(f"split {choice.selector}: this bucket gets {choice.arm}")
     tiers = choice.ladder.tiers
@@ -89,11 +120,12 @@ def _lines(view: ServiceView, choice: Choice) -> tuple[Line, ...]:
     chosen = {ranked.member.instance.name for ranked in choice.chosen}
     placed = {ranked.member.instance.name for ranked in choice.ranked}
     lines = [_placed(place, ranked, chosen) for place, ranked in enumerate(choice.ranked, start=1)]
-    wanted = select(choice.arm, view.versions, view.channels)
+    wanted = view.chosen(choice.arm, is_asked=choice.is_asked)
     for member in view.members:
         if member.instance.name not in placed:
-            fits = member.instance.version in wanted
-            why = _excluded(member, f"version is not {choice.arm}" if not fits else "")
+            version = member.instance.version
+            hidden = view.hidden.get(version.text, f"version is not {choice.arm}")
+            why = _excluded(member, hidden if version not in wanted else "")
             lines.append(Line(member, headroom(member.signal), 0, 0, 0, False, why))
     return tuple(lines)
 

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
+from typing import NamedTuple
 
 from meshd.core.hashing import BUCKETS, permuted
 from meshd.core.ranking import Leaders, Member, Ranked, ordered
+from meshd.core.selector import Version
 from meshd.core.verdict import Verdict
 
 # A tier takes all its clients until this much of its capacity is gone (as Envoy: 1.4 -> 29 %).
@@ -41,6 +43,14 @@ def tier_health(sure: Sequence[Member], whole: Sequence[Member]) -> float:
     return min(1.0, _OVERPROVISIONING * room / sum(member.room for member in whole))
 
 
+class Spare(NamedTuple):
+    """The members of one version that was not chosen; `is_last`: there only for want of others."""
+
+    version: Version
+    members: Sequence[Member]
+    is_last: bool
+
+
 class Rungs:
     """Who may be answered under one arm of a selector; tiers are made when asked for.
 
@@ -53,17 +63,22 @@ class Rungs:
     def __init__(
         self,
         wanted: Sequence[Member],
-        others: Sequence[Member],
+        others: Sequence[Spare],
         leaders: Mapping[str, Leaders],
     ) -> None:
-        """When no wanted member is ready the others take over; when nobody is, all stand in."""
+        """When no wanted member is ready the next best version takes over, the first of `others`
+        that is; when nobody is, all of one version stand in.
+        """
         self.note = ""
         usable = _not_forced_down(wanted)
         if not _is_any_ready(usable):
-            spare = _not_forced_down(others)
-            if spare and (not usable or _is_any_ready(spare)):
-                self.note = "no instance of the selected version is ready: other versions take over"
-                usable, others = spare, ()
+            best = _next_best(others, is_needed=not usable)
+            if best is not None:
+                self.note = (
+                    f"no instance of the selected version is ready: {best.version} takes over"
+                )
+                usable = _not_forced_down(best.members)
+                others = [spare for spare in others if spare is not best]
         self.all_down = bool(usable) and not _is_any_ready(usable)
         if self.all_down:
             said = "no instance is ready: all that are not forced down are answered"
@@ -74,7 +89,8 @@ class Rungs:
         for member in usable:
             self._by_pop.setdefault(member.instance.pop, []).append(member)
         self._tiers: dict[str, Tier | None] = {}
-        self.tail = self._lead(_TAIL, [member for member in others if member.is_ready])
+        shown = (member for spare in others if not spare.is_last for member in spare.members)
+        self.tail = self._lead(_TAIL, [member for member in shown if member.is_ready])
 
     @property
     def pops(self) -> Iterable[str]:
@@ -104,6 +120,14 @@ class Rungs:
         if made.is_many:
             self.leaders[pop] = made
         return made
+
+
+def _next_best(spares: Sequence[Spare], *, is_needed: bool) -> Spare | None:
+    """The first version of which anybody is ready; if one is needed, else the first usable one."""
+    ready = next((spare for spare in spares if _is_any_ready(spare.members)), None)
+    if ready is not None or not is_needed:
+        return ready
+    return next((spare for spare in spares if _not_forced_down(spare.members)), None)
 
 
 def _not_forced_down(members: Sequence[Member]) -> list[Member]:

@@ -141,6 +141,9 @@ def _faults_after(
 def _referring(after: Topology, edits: Sequence[PlannedEdit]) -> Iterable[Record]:
     """Records that may refer to what was changed or deleted, instances that come and go apart."""
     kinds = {edit.kind for edit in edits if edit.before is not None}
+    if kinds & {Kind.POPS, Kind.RANGES, Kind.SERVICES}:
+        yield from after.rollouts.values()
+        yield from after.experiments.values()
     if kinds & {Kind.POPS, Kind.SERVICES}:
         yield from after.ranges
         yield from (i for i in after.instances.values() if not i.registered)

@@ -21,14 +21,21 @@ _WIDEN_STEPS = 64
 class Policy:
     """What a client gets by its Ranges: the Pop of the innermost, selectors of all of them.
 
-    Compared by identity: equal policies of one table and its successors are one object.
+    `marks` names those of them by which clients are told apart just now (motion.py). Compared by
+    identity: equal policies of one table and its successors are one object.
     """
 
-    __slots__ = ("pop", "selectors")
+    __slots__ = ("marks", "pop", "selectors")
 
-    def __init__(self, pop: str | None, selectors: Mapping[str, Selector]) -> None:
+    def __init__(
+        self,
+        pop: str | None,
+        selectors: Mapping[str, Selector],
+        marks: frozenset[str] = frozenset(),
+    ) -> None:
         self.pop = pop
         self.selectors = selectors
+        self.marks = marks
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}@{selector}" for name, selector in self.selectors.items())
@@ -38,6 +45,10 @@ class Policy:
 # Clients that no Range holds, and questions without a client.
 NEUTRAL = Policy(None, {})
 
+_Selectors = tuple[tuple[str, Selector], ...]
+# The Ranges by which clients are told apart.
+Marks = frozenset[Prefix]
+
 
 class _Policies:
     """Makes each distinct policy once; a memo, shared by a table and its successors."""
@@ -45,16 +56,18 @@ class _Policies:
     __slots__ = ("_children", "_known")
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, frozenset[tuple[str, Selector]]], Policy] = {}
-        self._children: dict[tuple[int, str, tuple[tuple[str, Selector], ...]], Policy] = {}
+        self._known: dict[tuple[str, frozenset[tuple[str, Selector]], frozenset[str]], Policy] = {}
+        self._children: dict[tuple[int, str, _Selectors, str], Policy] = {}
 
-    def under(self, parent: Policy, inner: Range) -> Policy:
-        step = (id(parent), inner.pop, inner.selectors)
+    def under(self, parent: Policy, inner: Range, marks: Marks) -> Policy:
+        mark = inner.name if inner.prefix in marks else ""
+        step = (id(parent), inner.pop, inner.selectors, mark)
         policy = self._children.get(step)
         if policy is None:
             selectors = {**parent.selectors, **dict(inner.selectors)}
-            key = (inner.pop, frozenset(selectors.items()))
-            policy = self._known.setdefault(key, Policy(inner.pop, selectors))
+            held = parent.marks | {mark} if mark else parent.marks
+            key = (inner.pop, frozenset(selectors.items()), held)
+            policy = self._known.setdefault(key, Policy(inner.pop, selectors, held))
             self._children[step] = policy
         return policy
 
@@ -73,14 +86,17 @@ class _Chunk:
         self.around = around
         self._intervals: tuple[list[int], list[Policy]] | None = None
 
-    def intervals(self, policies: _Policies) -> tuple[list[int], list[Policy]]:
-        """Where each interval starts, and its policy; made when first asked."""
+    def intervals(self, policies: _Policies, marks: Marks) -> tuple[list[int], list[Policy]]:
+        """Where each interval starts, and its policy; made when first asked.
+
+        All tables that share it have the same `marks` in it.
+        """
         made = self._intervals
         if made is None:
-            made = self._intervals = self._sweep(policies)
+            made = self._intervals = self._sweep(policies, marks)
         return made
 
-    def _sweep(self, policies: _Policies) -> tuple[list[int], list[Policy]]:
+    def _sweep(self, policies: _Policies, marks: Marks) -> tuple[list[int], list[Policy]]:
         starts: list[int] = []
         found: list[Policy] = []
         open_ends = [(self.last, NEUTRAL)]
@@ -101,7 +117,7 @@ class _Chunk:
         for entry in (*self.around, *self.ranges):
             at = max(entry.prefix.network, self.first)
             close(at)
-            policy = policies.under(open_ends[-1][1], entry)
+            policy = policies.under(open_ends[-1][1], entry, marks)
             open_ends.append((min(entry.prefix.last, self.last), policy))
             begin(at, policy)
         close(self.last)
@@ -111,30 +127,35 @@ class _Chunk:
 class FamilyTable:
     """The Ranges of one IP version; immutable but for the intervals made on demand."""
 
-    __slots__ = ("_firsts", "_policies", "bits", "chunks", "size")
+    __slots__ = ("_firsts", "_policies", "bits", "chunks", "marks", "size")
 
-    def __init__(self, bits: int, chunks: Sequence[_Chunk], policies: _Policies) -> None:
+    def __init__(
+        self, bits: int, chunks: Sequence[_Chunk], policies: _Policies, marks: Marks = frozenset()
+    ) -> None:
         self.bits = bits
         self.chunks = chunks
+        self.marks = marks
         self.size = sum(len(chunk.ranges) for chunk in chunks)
         self._firsts = [chunk.first for chunk in chunks]
         self._policies = policies
 
     @classmethod
-    def build(cls, bits: int, ranges: Iterable[Range], policies: _Policies) -> "FamilyTable":
+    def build(
+        cls, bits: int, ranges: Iterable[Range], policies: _Policies, marks: Marks = frozenset()
+    ) -> "FamilyTable":
         """Make the table of any number of Ranges with distinct prefixes."""
-        return cls(bits, _chunked(bits, sorted(ranges, key=_by_prefix)), policies)
+        return cls(bits, _chunked(bits, sorted(ranges, key=_by_prefix)), policies, marks)
 
     def policy(self, address: int) -> Policy:
         """The policy of one address."""
         chunk = self.chunks[bisect_right(self._firsts, address) - 1]
-        starts, found = chunk.intervals(self._policies)
+        starts, found = chunk.intervals(self._policies, self.marks)
         return found[bisect_right(starts, address) - 1]
 
     def scope(self, address: int, floor: int) -> int:
         """The length of the shortest prefix around an address, not below `floor`, of one policy."""
         index = bisect_right(self._firsts, address) - 1
-        starts, found = self.chunks[index].intervals(self._policies)
+        starts, found = self.chunks[index].intervals(self._policies, self.marks)
         at = bisect_right(starts, address) - 1
         low = starts[at]
         high = starts[at + 1] - 1 if at + 1 < len(starts) else self.chunks[index].last
@@ -163,7 +184,7 @@ class FamilyTable:
             if not at_border or not 0 <= index < len(self.chunks):
                 break
             chunk = self.chunks[index]
-            starts, found = chunk.intervals(self._policies)
+            starts, found = chunk.intervals(self._policies, self.marks)
             if found[-1 if step < 0 else 0] is not policy:
                 break
             after = starts[1] - 1 if len(starts) > 1 else chunk.last
@@ -199,7 +220,7 @@ class FamilyTable:
         if len(changes) * _REBUILD_SHARE > self.size + _REBUILD_SHARE:
             held = {entry.prefix: entry for entry in self if entry.prefix not in changes}
             entries = (*held.values(), *(entry for entry in changes.values() if entry))
-            return FamilyTable.build(self.bits, entries, self._policies)
+            return FamilyTable.build(self.bits, entries, self._policies, self.marks)
         table = self
         for prefix, entry in changes.items():
             table = table.changed(prefix, entry)
@@ -217,7 +238,18 @@ class FamilyTable:
         self._change_around(chunks, index, prefix, entry)
         if len(ranges) > 2 * CHUNK_RANGES:
             chunks[index : index + 1] = _split(chunks[index])
-        return FamilyTable(self.bits, chunks, self._policies)
+        return FamilyTable(self.bits, chunks, self._policies, self.marks)
+
+    def marked(self, marks: Marks) -> "FamilyTable":
+        """The table with other marks; chunks in which they are the same are shared."""
+        chunks = list(self.chunks)
+        for prefix in marks ^ self.marks:
+            for at in range(self._chunk_of(prefix), len(chunks)):
+                chunk = chunks[at]
+                if chunk.first > prefix.last:
+                    break
+                chunks[at] = _Chunk(chunk.first, chunk.last, chunk.ranges, chunk.around)
+        return FamilyTable(self.bits, chunks, self._policies, marks)
 
     def _change_around(
         self, chunks: list[_Chunk], index: int, prefix: Prefix, entry: Range | None
@@ -292,6 +324,18 @@ class RangeTable:
             FamilyTable.build(32, by_version[4], policies),
             FamilyTable.build(128, by_version[6], policies),
         )
+
+    @property
+    def marks(self) -> Marks:
+        """The Ranges by which clients are told apart."""
+        return self.v4.marks | self.v6.marks
+
+    def marked(self, marks: Marks) -> "RangeTable":
+        """The table with these marks, whether or not there are such Ranges."""
+        if marks == self.marks:
+            return self
+        v4 = frozenset(prefix for prefix in marks if prefix.version == 4)
+        return RangeTable(self.v4.marked(v4), self.v6.marked(marks - v4))
 
     def family(self, version: int) -> FamilyTable:
         """The table of IP version 4 or 6."""

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from meshd.core.errors import Fault
-from meshd.core.model import Instance, Pop, Range, Record, Service, Zone
+from meshd.core.errors import Fault, Invalid
+from meshd.core.model import Instance, Pop, Prefix, Range, Record, Service, Zone
+from meshd.core.release import Experiment, Rollout, Scope
 from meshd.core.selector import Arm, Channel, Selector, Split
 from meshd.core.topology import Kind, Topology, kind_of
 
@@ -23,6 +24,15 @@ class Known:
         table: Mapping[str, Record] = getattr(self.topology, kind)
         return name in table or (kind, name) in self.pardoned
 
+    def has_range(self, name: str) -> bool:
+        """True if there is a Range of this prefix, or its fault is reported already."""
+        try:
+            prefix = Prefix.parse(name)
+        except Invalid:
+            return False
+        held = self.topology.ranges.get(prefix)
+        return held is not None or (Kind.RANGES, str(prefix)) in self.pardoned
+
 
 def reference_faults(known: Known, records: Iterable[Record], lines: Lines) -> list[Fault]:
     """Every reference of `records` that does not resolve in the topology."""
@@ -39,20 +49,25 @@ def _faults_of(record: Record, known: Known) -> Iterator[tuple[str, str]]:
     if isinstance(record, Range):
         yield from _of_range(record, known)
     elif isinstance(record, Pop):
-        for name in record.fallback:
-            if not known.has(Kind.POPS, name):
-                yield ".fallback", f"there is no pop {name!r}"
+        yield from _of_pops(".fallback", record.fallback, known)
     elif isinstance(record, Instance):
         yield from _of_instance(record, known)
     elif isinstance(record, Service):
         yield from _of_service(record, known)
     elif isinstance(record, Zone):
         yield from _of_zone(record)
+    elif isinstance(record, Rollout | Experiment):
+        yield from _of_release(record, known)
+
+
+def _of_pops(where: str, names: Iterable[str], known: Known) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if not known.has(Kind.POPS, name):
+            yield where, f"there is no pop {name!r}"
 
 
 def _of_range(entry: Range, known: Known) -> Iterator[tuple[str, str]]:
-    if not known.has(Kind.POPS, entry.pop):
-        yield ".pop", f"there is no pop {entry.pop!r}"
+    yield from _of_pops(".pop", [entry.pop], known)
     for name, selector in entry.selectors:
         service = known.topology.services.get(name)
         if service is not None:
@@ -62,8 +77,7 @@ def _of_range(entry: Range, known: Known) -> Iterator[tuple[str, str]]:
 
 
 def _of_instance(instance: Instance, known: Known) -> Iterator[tuple[str, str]]:
-    if not known.has(Kind.POPS, instance.pop):
-        yield ".pop", f"there is no pop {instance.pop!r}"
+    yield from _of_pops(".pop", [instance.pop], known)
     service = known.topology.services.get(instance.service)
     if service is None:
         if not known.has(Kind.SERVICES, instance.service):
@@ -84,6 +98,30 @@ def _of_service(service: Service, known: Known) -> Iterator[tuple[str, str]]:
     for name, selector in service.channels:
         if isinstance(selector, Channel | Split):
             yield f".channels.{name}", "a channel stands for a version, not a channel or split"
+
+
+def _of_release(record: Rollout | Experiment, known: Known) -> Iterator[tuple[str, str]]:
+    if isinstance(record, Rollout) and record.phase.is_over:
+        # What is over is history: it needs nothing any more.
+        return
+    service = known.topology.services.get(record.service)
+    if service is None and not known.has(Kind.SERVICES, record.service):
+        yield ".service", f"there is no service {record.service!r}"
+    yield from _of_scope(record.scope, known)
+    if service is None:
+        return
+    if isinstance(record, Experiment):
+        for arm in record.arms:
+            yield from _of_selector(f".arms.{arm.name}", arm.selector, service)
+    elif isinstance(service.selector, Split):
+        yield ".service", f"service {service.name!r} is split already, {service.selector}"
+
+
+def _of_scope(scope: Scope, known: Known) -> Iterator[tuple[str, str]]:
+    yield from _of_pops(".scope", scope.pops, known)
+    for name in scope.ranges:
+        if not known.has_range(name):
+            yield ".scope", f"there is no range {name!r}"
 
 
 def _of_selector(where: str, selector: Selector, service: Service) -> Iterator[tuple[str, str]]:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from meshd.core.hashing import client_bucket, permuted
 from meshd.core.ladder import Ladder, lead, rank_first, rank_rest
 from meshd.core.model import Port, Prefix
+from meshd.core.motion import NOT_DRAWN, STILL, Draw
 from meshd.core.names import Place
 from meshd.core.ranges import NEUTRAL, Policy
 from meshd.core.ranking import Leaders, Member, Ranked
-from meshd.core.selector import LATEST, Arm, Channel, Exact, Family, Selector, Split
+from meshd.core.selector import LATEST, Arm, Channel, Exact, Family, Selector, Split, select
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.ttl import TtlTerms, answer_ttl
 from meshd.core.verdict import Verdict
@@ -60,6 +61,11 @@ class Spot:
     is_empty: bool = False
 
     @property
+    def is_asked(self) -> bool:
+        """True if it names a version or an instance."""
+        return self.version is not None or self.member is not None
+
+    @property
     def is_fixed(self) -> bool:
         """True if no client sees anything else than another."""
         return self.is_empty or self.member is not None
@@ -87,6 +93,12 @@ class Choice:
     ladder: Ladder
     order: "Order"
     is_keyed: bool
+    draw: Draw
+
+    @property
+    def is_asked(self) -> bool:
+        """True if a name asks for a version or an instance."""
+        return self.order.spot.is_asked
 
     @cached_property
     def first(self) -> tuple[Ranked, ...]:
@@ -214,23 +226,34 @@ def _arm_of_label(view: ServiceView, label: str) -> Arm | None:
     if len(parts) > 3 or not all(part.isdigit() for part in parts):
         return None
     numbers = tuple(map(int, parts))
-    served = any(version.release[: len(numbers)] == numbers for version in view.versions)
-    return Family(numbers) if served else None
+    family = Family(numbers)
+    return family if select(family, view.versions, {}) else None
 
 
 def choose(view: ServiceView, spot: Spot, policy: Policy, bucket: int) -> Choice:
     """Rank the instances of one spot for a policy and bucket."""
-    selector = spot.version or policy.selectors.get(view.service.name, view.service.selector)
+    own = policy.selectors.get(view.service.name, view.service.selector)
+    draw = NOT_DRAWN if spot.is_asked else drawn(view, policy, bucket)
+    selector = spot.version or draw.selector or own
     arm = selector
     if isinstance(arm, Split):
         arm = arm.arm_at(permuted(bucket, view.salt))
-    ladder = view.ladder(policy.pop, arm)
+    ladder = view.ladder(policy.pop, arm, is_asked=spot.is_asked)
     order = Order(view, spot, ladder, bucket)
     # Resolvers shuffle what A and AAAA show: who should get no clients must not be among them.
     chosen = tuple(order.lead(view.service.max_answers))
-    is_keyed = not ladder.is_fixed or isinstance(selector, Split)
-    ttl = answer_ttl(view.service, [ranked.member for ranked in chosen], ladder.all_down)
-    return Choice(chosen, ttl, selector, arm, ladder, order, is_keyed)
+    is_keyed = not ladder.is_fixed or isinstance(selector, Split) or draw.is_keyed
+    members = [ranked.member for ranked in chosen]
+    ttl = answer_ttl(view.service, members, ladder.all_down, draw.most_s)
+    return Choice(chosen, ttl, selector, arm, ladder, order, is_keyed, draw)
+
+
+def drawn(view: ServiceView, policy: Policy, bucket: int) -> Draw:
+    """What experiments and rollouts make of a policy and bucket."""
+    if view.motion is STILL:
+        return NOT_DRAWN
+    own = policy.selectors.get(view.service.name)
+    return view.motion.draw(policy, bucket, own, view.channels)
 
 
 class Order(NamedTuple):

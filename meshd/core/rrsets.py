@@ -167,7 +167,8 @@ def _reserve(view: ServiceView, spot: Spot, choice: Choice) -> Iterable[Member]:
     is_any_ready = any(member.verdict.is_ready for member in view.members)
     unused = {Verdict.FORCED_DOWN, *([Verdict.DRAINING] if is_any_ready else [])}
     spare = [member for member in view.members if member.verdict not in unused]
-    rest = sorted(spare, key=lambda member: not member.verdict.is_ready)
+    hidden = view.hidden
+    rest = sorted(spare, key=lambda m: (not m.verdict.is_ready, m.instance.version.text in hidden))
     return (m for m in chain(ranked, rest) if spot.pop is None or m.instance.pop == spot.pop)
 
 

@@ -224,8 +224,37 @@ def select(
     if isinstance(arm, Family):
         size = len(arm.numbers)
         return frozenset(version for version in releases if version.release[:size] == arm.numbers)
+    named = [version for version in versions if ("=", version) in arm.bounds]
     return frozenset(
         version
-        for version in releases
+        for version in (*releases, *named)
         if all(_within(version, sign, bound) for sign, bound in arm.bounds)
     )
+
+
+def by_nearness(
+    arm: Arm, chosen: Iterable[Version], others: Iterable[Version], channels: Mapping[str, Selector]
+) -> list[Version]:
+    """The versions that stand in for those an arm chose, the next best first.
+
+    That is the highest below them, else the lowest above; pre-releases come last.
+    """
+    highest = max(chosen, default=None) or _aim(arm, channels)
+
+    def distance(version: Version) -> tuple[bool, bool, int]:
+        is_above = highest is not None and version > highest
+        return not version.is_release, is_above, places[version] * (1 if is_above else -1)
+
+    places = {version: place for place, version in enumerate(sorted(others))}
+    return sorted(places, key=distance)
+
+
+def _aim(arm: Selector | None, channels: Mapping[str, Selector]) -> Version | None:
+    """The version near which an arm looks that finds none; None: as high as there is."""
+    if isinstance(arm, Channel):
+        return _aim(channels.get(arm.name), {})
+    if isinstance(arm, Exact):
+        return arm.version
+    if isinstance(arm, Family):
+        return Version(".".join(map(str, arm.numbers)))
+    return arm.bounds[0][1] if isinstance(arm, Bounds) else None

@@ -12,13 +12,15 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from meshd.core.hashing import seed
-from meshd.core.ladder import EVERYWHERE, Ladder, Rungs
+from meshd.core.ladder import EVERYWHERE, Ladder, Rungs, Spare
 from meshd.core.model import Instance, Pop, Service
+from meshd.core.motion import STILL, Motion
 from meshd.core.names import Directory
 from meshd.core.nearness import Nearness
 from meshd.core.ranges import Policy
 from meshd.core.ranking import Leaders, Member
-from meshd.core.selector import Arm, Version, select
+from meshd.core.renewal import motions_after, motions_of, renewed, rosters_after, touch
+from meshd.core.selector import Arm, Channel, Exact, Version, by_nearness, select
 from meshd.core.signals import NO_SIGNAL, Signal
 from meshd.core.topology import Change, Kind, Topology
 from meshd.core.verdict import Verdict, combine
@@ -54,10 +56,15 @@ class Shape(NamedTuple):
         return Shape(tuple(sorted(families)), tuple(versions[text] for text in sorted(versions)))
 
 
+# An arm, and whether it sees hidden versions.
+_Sight = tuple[Arm, bool]
+
+
 class ServiceView:
     """One service with its members as judged now, and memos of what follows from them."""
 
     __slots__ = (
+        "_hidden",
         "_keys",
         "_ladders",
         "_leaders",
@@ -65,6 +72,7 @@ class ServiceView:
         "_rungs",
         "channels",
         "members",
+        "motion",
         "policy_keys",
         "replies",
         "salt",
@@ -78,10 +86,13 @@ class ServiceView:
         members: Sequence[Member],
         nearness: Nearness,
         shape: Shape,
-        leaders: Mapping[Arm, Mapping[str, Leaders]],
+        leaders: Mapping[_Sight, Mapping[str, Leaders]],
+        motion: Motion,
     ) -> None:
         """`members` in the order of their names; `leaders` of the view before, by arm and Pop."""
         self.service = service
+        self.motion = motion
+        self._hidden: Mapping[str, str] | None = None if motion is not STILL else {}
         self.members = tuple(members)
         self.salt = seed(service.name)
         self.channels = dict(service.channels)
@@ -90,20 +101,30 @@ class ServiceView:
         self.replies: dict[Any, dict[int, Any]] = {}
         self._nearness = nearness
         self._leaders = leaders
-        self._rungs: dict[Arm, Rungs] = {}
-        self._ladders: dict[tuple[str | None, Arm], Ladder] = {}
-        self._keys: dict[tuple[str | None, object], int] = {}
+        self._rungs: dict[_Sight, Rungs] = {}
+        self._ladders: dict[tuple[str | None, _Sight], Ladder] = {}
+        self._keys: dict[tuple[str | None, object, frozenset[str]], int] = {}
         # Policy -> its small number, as `policy_key` gave it out.
         self.policy_keys: dict[Policy, int] = {}
 
     @classmethod
-    def of(cls, service: Service, members: Iterable[Member], nearness: Nearness) -> "ServiceView":
+    def of(
+        cls,
+        service: Service,
+        members: Iterable[Member],
+        nearness: Nearness,
+        motion: Motion = STILL,
+    ) -> "ServiceView":
         """A view that follows no other."""
         found = sorted(members, key=_NAME)
-        return cls(service, found, nearness, Shape.of(found), {})
+        return cls(service, found, nearness, Shape.of(found), {}, motion)
 
     def changed(
-        self, service: Service, nearness: Nearness, news: Mapping[str, Member | None]
+        self,
+        service: Service,
+        nearness: Nearness,
+        news: Mapping[str, Member | None],
+        motion: Motion,
     ) -> "ServiceView":
         """The view after some members changed (None: it is a member no more)."""
         members = list(self.members)
@@ -126,7 +147,7 @@ class ServiceView:
             shape = shape.with_all(come)
         leaders = {**self._leaders, **{arm: each.leaders for arm, each in self._rungs.items()}}
         kept = {arm: each for arm, each in leaders.items() if each}
-        return ServiceView(service, members, nearness, shape, kept)
+        return ServiceView(service, members, nearness, shape, kept, motion)
 
     @property
     def pops(self) -> Mapping[str, Pop]:
@@ -143,42 +164,76 @@ class ServiceView:
         """The versions that are served, each by its text."""
         return self.shape.versions
 
+    @property
+    def hidden(self) -> Mapping[str, str]:
+        """The texts of served versions that selectors do not see, and why."""
+        if self._hidden is None:
+            why = {version.text: self.motion.why_hidden(version) for version in self.versions}
+            self._hidden = {text: said for text, said in why.items() if said}
+        return self._hidden
+
+    def chosen(self, arm: Arm, *, is_asked: bool = False) -> frozenset[Version]:
+        """The versions, of those served, that an arm stands for; hidden ones only for want of
+        others, or where it names them or a name asks for them.
+        """
+        if self.hidden and not is_asked and not isinstance(arm, Exact | Channel):
+            seen = [version for version in self.versions if version.text not in self.hidden]
+            found = select(arm, seen, self.channels)
+            if found:
+                return found
+        return select(arm, self.versions, self.channels)
+
     def policy_key(self, policy: Policy) -> int:
         """A small number, equal for policies that this service cannot tell apart."""
         key = self.policy_keys.get(policy)
         if key is None:
-            told_apart = (policy.pop, policy.selectors.get(self.service.name))
+            marks = policy.marks & self.motion.marks if policy.marks else policy.marks
+            told_apart = (policy.pop, policy.selectors.get(self.service.name), marks)
             key = self._keys.setdefault(told_apart, len(self._keys))
             self.policy_keys[policy] = key
         return key
 
-    def ladder(self, pop: str | None, arm: Arm) -> Ladder:
-        """The tiers that clients of a Pop see under one arm of a selector."""
-        ladder = self._ladders.get((pop, arm))
+    def ladder(self, pop: str | None, arm: Arm, *, is_asked: bool = False) -> Ladder:
+        """The tiers that clients of a Pop see under one arm of a selector.
+
+        `is_asked`: a name asks for it, so that hidden versions are seen.
+        """
+        sight = arm, is_asked and bool(self.hidden)
+        ladder = self._ladders.get((pop, sight))
         if ladder is None:
-            rungs = self._rungs_under(arm)
+            rungs = self._rungs_under(sight)
             ladder = Ladder.of(rungs, self._pop_order(pop, rungs))
             if len(self._ladders) < _MEMO_LADDERS:
-                self._ladders[pop, arm] = ladder
+                self._ladders[pop, sight] = ladder
         return ladder
 
-    def _rungs_under(self, arm: Arm) -> Rungs:
-        rungs = self._rungs.get(arm)
+    def _rungs_under(self, sight: _Sight) -> Rungs:
+        rungs = self._rungs.get(sight)
         if rungs is None:
-            rungs = Rungs(*self._parted(arm), self._leaders.get(arm, {}))
+            rungs = Rungs(*self._parted(*sight), self._leaders.get(sight, {}))
             if len(self._rungs) < _MEMO_LADDERS:
-                self._rungs[arm] = rungs
+                self._rungs[sight] = rungs
         return rungs
 
-    def _parted(self, arm: Arm) -> tuple[Sequence[Member], Sequence[Member]]:
-        """The members that an arm names, and the others."""
-        chosen = select(arm, self.versions, self.channels)
+    def _parted(self, arm: Arm, is_asked: bool) -> tuple[Sequence[Member], Sequence[Spare]]:
+        """The members that an arm stands for, and the others by version, the next best first."""
+        chosen = self.chosen(arm, is_asked=is_asked)
         # By text: versions are slow to compare.
         texts = {version.text for version in self.versions if version in chosen}
         if len(texts) == len(self.versions):
             return self.members, ()
-        wanted = [m for m in self.members if m.instance.version.text in texts]
-        return wanted, [m for m in self.members if m.instance.version.text not in texts]
+        left = [version for version in self.versions if version.text not in texts]
+        order = by_nearness(arm, chosen, left, self.channels)
+        spares = {version: list[Member]() for version in order}
+        by_text = {version.text: spares[version] for version in left}
+        wanted: list[Member] = []
+        for member in self.members:
+            by_text.get(member.instance.version.text, wanted).append(member)
+        found = [
+            Spare(version, held, not version.is_release or version.text in self.hidden)
+            for version, held in spares.items()
+        ]
+        return wanted, sorted(found, key=attrgetter("is_last"))
 
     def _pop_order(self, pop: str | None, rungs: Rungs) -> Iterable[str]:
         if pop is None:
@@ -207,8 +262,9 @@ class Snapshot:
         signals = signals or {}
         nearness = Nearness(topology.pops)
         judge = partial(_member, topology, signals)
+        motions = motions_of(topology, topology.services)
         views = {
-            name: ServiceView.of(service, map(judge, frozen[name]), nearness)
+            name: ServiceView.of(service, map(judge, frozen[name]), nearness, motions[name])
             for name, service in topology.services.items()
         }
         directory = Directory.build(topology.zones.values(), topology.services.values())
@@ -245,7 +301,9 @@ class Snapshot:
             yield None
         known = _updated(self.signals, signals or {})
         yield None
-        rosters = _rosters_after(self.rosters, self.topology, changes)
+        rosters = rosters_after(self.rosters, self.topology, changes)
+        yield None
+        motions = motions_after(self.topology, topology, changes)
         yield None
         kinds = {change.kind for change in changes}
         touched = {change.name: set[str]() for change in changes if change.kind is Kind.SERVICES}
@@ -253,19 +311,26 @@ class Snapshot:
         if Kind.POPS in kinds:
             nearness = Nearness(topology.pops)
             touched = {name: set() for name in (*self.views, *topology.services)}
+        for name, motion in motions.items():
+            if name in self.views and motion != self.views[name].motion:
+                touched.setdefault(name, set())
         if kinds & {Kind.ZONES, Kind.SERVICES}:
             directory = Directory.build(topology.zones.values(), topology.services.values())
-        for part in _parts(_renewed(topology, changes, signals or {})):
-            _touch(touched, (self.topology, topology), part)
+        for part in _parts(renewed(topology, changes, signals or {})):
+            touch(touched, (self.topology, topology), part)
             yield None
         views = dict(self.views)
         after = Snapshot(topology, known, views, rosters, directory, nearness)
         for name, instances in touched.items():
-            yield from after._renew(views, name, instances)
+            yield from after._renew(views, motions, name, instances)
         yield after if touched else replace(after, views=self.views)
 
     def _renew(
-        self, views: dict[str, ServiceView], name: str, instances: Collection[str]
+        self,
+        views: dict[str, ServiceView],
+        motions: Mapping[str, Motion],
+        name: str,
+        instances: Collection[str],
     ) -> Iterator[None]:
         """Make the view of a service anew, of which these instances must be judged."""
         view = views.pop(name, None)
@@ -275,12 +340,13 @@ class Snapshot:
         roster = self.rosters.get(name, frozenset())
         if view is None:
             view, instances = ServiceView.of(service, (), self.nearness), roster
+        motion = motions.get(name, view.motion)
         for part in _parts(instances):
             news = {
                 each: _member(self.topology, self.signals, each) if each in roster else None
                 for each in part
             }
-            view = view.changed(service, self.nearness, news)
+            view = view.changed(service, self.nearness, news, motion)
             yield None
         views[name] = view
 
@@ -313,52 +379,3 @@ def _member(topology: Topology, signals: Mapping[str, Signal], name: str) -> Mem
 def _verdict(topology: Topology, signal: Signal, instance: Instance) -> Verdict:
     present = not instance.registered or instance.name in topology.presence
     return combine(signal.verdict, present, signal.held, topology.force_on(instance.name))
-
-
-def _rosters_after(
-    rosters: Mapping[str, frozenset[str]], before: Topology, changes: Iterable[Change]
-) -> Mapping[str, frozenset[str]]:
-    moved = [change for change in changes if change.kind is Kind.INSTANCES]
-    if not moved:
-        return rosters
-    made: dict[str, set[str]] = {}
-
-    def roster(service: str) -> set[str]:
-        if service not in made:
-            made[service] = set(rosters.get(service, ()))
-        return made[service]
-
-    # One instance may have changed several times.
-    latest: dict[str, Instance | None] = {}
-    for change in moved:
-        old = latest.get(change.name, before.instances.get(change.name))
-        if old is not None:
-            roster(old.service).discard(change.name)
-        new = change.record if isinstance(change.record, Instance) else None
-        latest[change.name] = new
-        if new is not None:
-            roster(new.service).add(change.name)
-    return {**rosters, **{service: frozenset(names) for service, names in made.items()}}
-
-
-def _renewed(after: Topology, changes: Iterable[Change], signals: Iterable[str]) -> set[str]:
-    """Instances that must be judged anew."""
-    renewed = set(signals)
-    for change in changes:
-        if change.kind in (Kind.INSTANCES, Kind.PRESENCE):
-            renewed.add(change.name)
-        elif change.kind is Kind.OVERRIDES:
-            renewed.update(after.matching(change.name))
-    return renewed
-
-
-def _touch(
-    touched: dict[str, set[str]], topologies: Iterable[Topology], instances: Iterable[str]
-) -> None:
-    """Note the services, before and after, of instances that must be judged anew."""
-    *_, after = topologies
-    for name in instances:
-        for topology in topologies:
-            instance = topology.instances.get(name)
-            if instance is not None and instance.service in after.services:
-                touched.setdefault(instance.service, set()).add(name)

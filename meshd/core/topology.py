@@ -18,7 +18,8 @@ from meshd.core.model import (
     Service,
     Zone,
 )
-from meshd.core.ranges import RangeTable
+from meshd.core.motion import marked
+from meshd.core.ranges import Marks, RangeTable
 from meshd.core.release import Experiment, Rollout
 
 
@@ -111,7 +112,8 @@ class Topology:
         del tables[Kind.RANGES]
         patterns = _patterns(tables[Kind.OVERRIDES].values())
         held = {str(kind): table for kind, table in tables.items()}
-        table = RangeTable.build(ranges)
+        marks = marked(tables[Kind.ROLLOUTS].values(), tables[Kind.EXPERIMENTS].values())
+        table = RangeTable.build(ranges).marked(marks)
         return cls(store_id, revision, ranges=table, patterns=patterns, **held)
 
     def apply(self, changes: Iterable[Change], revision: int) -> "Topology":
@@ -132,9 +134,16 @@ class Topology:
             else:
                 tables[change.kind][change.name] = change.record
         table = self.ranges.changed(ranges) if ranges else self.ranges
+        if tables.keys() & {Kind.ROLLOUTS, Kind.EXPERIMENTS}:
+            table = table.marked(self._marks_after(tables))
         if Kind.OVERRIDES in tables:
             tables["patterns"] = _patterns(tables[Kind.OVERRIDES].values())
         return replace(self, revision=revision, ranges=table, **tables)
+
+    def _marks_after(self, tables: Mapping[str, Mapping[str, Any]]) -> Marks:
+        rollouts = tables.get(Kind.ROLLOUTS, self.rollouts)
+        experiments = tables.get(Kind.EXPERIMENTS, self.experiments)
+        return marked(rollouts.values(), experiments.values())
 
     def override_on(self, instance: str) -> Override | None:
         """The override that counts for an instance: by its name, else by the longest pattern."""

@@ -3,6 +3,7 @@
       headroom curve   max_ttl, falling with the least free member's headroom
       next verdict     while a member is failing: how long until it can be down, as gdnsd does
       shortest         while one drains, leaves or recovers, and when nobody is ready
+      rollout          shortest for its new version, half a step for whom it may move next
 
 The least of the terms that apply counts, clamped to the service's bounds.
 """
@@ -33,6 +34,8 @@ class TtlTerms:
     # What a member that comes or goes, or an answer without ready members, allows.
     change_s: int | None
     reason: str
+    # What a rollout allows that the client takes part in.
+    rollout_s: int | None = None
 
 
 def load_ttl_s(bounds: Ttl, free: float) -> int:
@@ -46,8 +49,13 @@ def next_verdict_s(service: Service) -> float:
     return (check.fall - 1) * quick_s(check) if check else 0.0
 
 
-def answer_ttl(service: Service, members: Sequence[Member], all_down: bool) -> TtlTerms:
-    """The TTL of an answer with these members; `all_down`: nobody is ready, all stand in."""
+def answer_ttl(
+    service: Service, members: Sequence[Member], all_down: bool, rollout_s: float | None = None
+) -> TtlTerms:
+    """The TTL of an answer with these members; `all_down`: nobody is ready, all stand in.
+
+    `rollout_s` is how long a rollout lets it live: 0 for its new version.
+    """
     bounds = service.ttl
     free = min((headroom(member.signal) for member in members), default=0.0)
     terms = [(load_ttl_s(bounds, free), _load_reason(free))]
@@ -60,8 +68,11 @@ def answer_ttl(service: Service, members: Sequence[Member], all_down: bool) -> T
         terms.insert(0, (_clamped(bounds, verdict_s), f"a member is failing: {until}"))
     if change_s is not None:
         terms.insert(0, (change_s, f"{moving}: minimum"))
+    if rollout_s is not None:
+        terms.append((_clamped(bounds, rollout_s), _rollout_reason(rollout_s)))
     seconds, reason = min(terms, key=lambda term: term[0])
-    return TtlTerms(seconds, free, load_ttl_s(bounds, free), verdict_s, change_s, reason)
+    moved_s = None if rollout_s is None else _clamped(bounds, rollout_s)
+    return TtlTerms(seconds, free, load_ttl_s(bounds, free), verdict_s, change_s, reason, moved_s)
 
 
 def _why_moving(members: Sequence[Member], all_down: bool) -> str:
@@ -78,6 +89,12 @@ def _why_moving(members: Sequence[Member], all_down: bool) -> str:
         if member.verdict not in _SETTLED:
             return f"a member is {member.verdict}"
     return ""
+
+
+def _rollout_reason(rollout_s: float) -> str:
+    if rollout_s:
+        return f"a rollout may move this client: half a step, {rollout_s:g} s"
+    return "a rollout gave this client its version: minimum"
 
 
 def _clamped(bounds: Ttl, seconds: float) -> int:

@@ -166,8 +166,28 @@ class Endpoint(_message.Message):
     in_set: bool
     def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., tier: _Optional[int] = ..., weight: _Optional[int] = ..., in_set: _Optional[bool] = ...) -> None: ...
 
+class Motion(_message.Message):
+    __slots__ = ("selector_from", "experiment", "arm", "rollout", "to", "percent", "is_moved", "hidden")
+    SELECTOR_FROM_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    IS_MOVED_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    selector_from: str
+    experiment: str
+    arm: str
+    rollout: str
+    to: str
+    percent: float
+    is_moved: bool
+    hidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, selector_from: _Optional[str] = ..., experiment: _Optional[str] = ..., arm: _Optional[str] = ..., rollout: _Optional[str] = ..., to: _Optional[str] = ..., percent: _Optional[float] = ..., is_moved: _Optional[bool] = ..., hidden: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ResolveResponse(_message.Message):
-    __slots__ = ("status", "endpoints", "ttl_s", "scope", "revision", "rcode", "answer", "authority", "additional")
+    __slots__ = ("status", "endpoints", "ttl_s", "scope", "revision", "rcode", "answer", "authority", "additional", "motion")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     TTL_S_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +197,7 @@ class ResolveResponse(_message.Message):
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     ADDITIONAL_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
     status: str
     endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
     ttl_s: int
@@ -186,7 +207,8 @@ class ResolveResponse(_message.Message):
     answer: _containers.RepeatedScalarFieldContainer[str]
     authority: _containers.RepeatedScalarFieldContainer[str]
     additional: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, status: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., scope: _Optional[int] = ..., revision: _Optional[int] = ..., rcode: _Optional[str] = ..., answer: _Optional[_Iterable[str]] = ..., authority: _Optional[_Iterable[str]] = ..., additional: _Optional[_Iterable[str]] = ...) -> None: ...
+    motion: Motion
+    def __init__(self, status: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., scope: _Optional[int] = ..., revision: _Optional[int] = ..., rcode: _Optional[str] = ..., answer: _Optional[_Iterable[str]] = ..., authority: _Optional[_Iterable[str]] = ..., additional: _Optional[_Iterable[str]] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("name", "client")
@@ -241,7 +263,7 @@ class ExplainedInstance(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., version: _Optional[str] = ..., pop: _Optional[str] = ..., verdict: _Optional[str] = ..., capacity: _Optional[float] = ..., load: _Optional[float] = ..., headroom: _Optional[float] = ..., weight: _Optional[int] = ..., place: _Optional[int] = ..., tier: _Optional[int] = ..., cost: _Optional[float] = ..., in_set: _Optional[bool] = ..., excluded: _Optional[str] = ..., share: _Optional[float] = ..., kept: _Optional[float] = ..., held: _Optional[bool] = ..., reason: _Optional[str] = ..., ttl_s: _Optional[float] = ..., success: _Optional[float] = ..., clients: _Optional[_Union[ClientsSeen, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes", "ttl_load_s", "ttl_verdict_s", "ttl_change_s")
+    __slots__ = ("status", "name", "client", "revision", "zone", "service", "ranges", "range", "pop", "selector", "selector_from", "arm", "bucket", "key_length", "scope", "instances", "ttl_s", "ttl_reason", "ttl_min_s", "ttl_max_s", "ttl_headroom", "notes", "ttl_load_s", "ttl_verdict_s", "ttl_change_s", "ttl_rollout_s", "motion")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +289,8 @@ class ExplainResponse(_message.Message):
     TTL_LOAD_S_FIELD_NUMBER: _ClassVar[int]
     TTL_VERDICT_S_FIELD_NUMBER: _ClassVar[int]
     TTL_CHANGE_S_FIELD_NUMBER: _ClassVar[int]
+    TTL_ROLLOUT_S_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
     status: str
     name: str
     client: str
@@ -292,4 +316,6 @@ class ExplainResponse(_message.Message):
     ttl_load_s: int
     ttl_verdict_s: float
     ttl_change_s: int
-    def __init__(self, status: _Optional[str] = ..., name: _Optional[str] = ..., client: _Optional[str] = ..., revision: _Optional[int] = ..., zone: _Optional[str] = ..., service: _Optional[str] = ..., ranges: _Optional[_Iterable[str]] = ..., range: _Optional[str] = ..., pop: _Optional[str] = ..., selector: _Optional[str] = ..., selector_from: _Optional[str] = ..., arm: _Optional[str] = ..., bucket: _Optional[int] = ..., key_length: _Optional[int] = ..., scope: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[ExplainedInstance, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., ttl_reason: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., ttl_headroom: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ..., ttl_load_s: _Optional[int] = ..., ttl_verdict_s: _Optional[float] = ..., ttl_change_s: _Optional[int] = ...) -> None: ...
+    ttl_rollout_s: int
+    motion: Motion
+    def __init__(self, status: _Optional[str] = ..., name: _Optional[str] = ..., client: _Optional[str] = ..., revision: _Optional[int] = ..., zone: _Optional[str] = ..., service: _Optional[str] = ..., ranges: _Optional[_Iterable[str]] = ..., range: _Optional[str] = ..., pop: _Optional[str] = ..., selector: _Optional[str] = ..., selector_from: _Optional[str] = ..., arm: _Optional[str] = ..., bucket: _Optional[int] = ..., key_length: _Optional[int] = ..., scope: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[ExplainedInstance, _Mapping]]] = ..., ttl_s: _Optional[int] = ..., ttl_reason: _Optional[str] = ..., ttl_min_s: _Optional[int] = ..., ttl_max_s: _Optional[int] = ..., ttl_headroom: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ..., ttl_load_s: _Optional[int] = ..., ttl_verdict_s: _Optional[float] = ..., ttl_change_s: _Optional[int] = ..., ttl_rollout_s: _Optional[int] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ...) -> None: ...

@@ -9,7 +9,7 @@ from typing import Any
 from dns.rdatatype import RdataType, UnknownRdatatype
 
 from meshd.core.errors import Invalid, NotFound
-from meshd.core.explain import Explanation, Line, explain
+from meshd.core.explain import Explanation, Line, explain, ranges_of, selector_from
 from meshd.core.lifetime import longest_s, ready_families
 from meshd.core.model import dns_name
 from meshd.core.names import to_wire
@@ -45,7 +45,8 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: N802
         snapshot = self._state.snapshot
         name = to_wire(dns_name(request.name))
-        answer = resolve(snapshot, name, _client(request.client))
+        client = _client(request.client)
+        answer = resolve(snapshot, name, client)
         made = pb.ResolveResponse(
             status=answer.status, scope=answer.scope, revision=snapshot.topology.revision
         )
@@ -55,6 +56,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             for ranked in answer.choice.ranked:
                 in_set = ranked.member.instance.name in chosen
                 made.endpoints.append(_endpoint(answer, ranked, in_set))
+            _fill_motion(made.motion, answer, selector_from(answer, ranges_of(snapshot, client)))
         if request.type:
             whole, _ = answers.answer_template(snapshot, answer, name, _type(request.type))
             _fill_records(made, answers.fill(whole, dns_name(request.name), answer.scope))
@@ -185,10 +187,25 @@ def _fill_choice(made: pb.ExplainResponse, found: Explanation) -> None:
     made.ttl_s, made.ttl_reason = choice.ttl.seconds, choice.ttl.reason
     made.ttl_min_s, made.ttl_max_s = view.service.ttl.min_s, view.service.ttl.max_s
     made.ttl_headroom, made.ttl_load_s = choice.ttl.headroom, choice.ttl.load_s
+    _fill_motion(made.motion, found.answer, found.selector_from)
+    if choice.ttl.rollout_s is not None:
+        made.ttl_rollout_s = choice.ttl.rollout_s
     if choice.ttl.verdict_s is not None:
         made.ttl_verdict_s = choice.ttl.verdict_s
     if choice.ttl.change_s is not None:
         made.ttl_change_s = choice.ttl.change_s
+
+
+def _fill_motion(made: pb.Motion, answer: Answer, origin: str) -> None:
+    if answer.choice is None or answer.view is None:
+        return
+    draw, underway = answer.choice.draw, answer.view.motion.underway
+    made.selector_from = origin
+    made.experiment, made.arm = draw.experiment, draw.arm
+    made.hidden.extend(answer.view.hidden)
+    if draw.rollout and underway is not None:
+        made.rollout, made.to = draw.rollout, underway.to.text
+        made.percent, made.is_moved = underway.percent, draw.is_moved
 
 
 def _instance(line: Line) -> pb.ExplainedInstance:
