@@ -20,6 +20,16 @@ from meshd.core.model import (
     Ttl,
     Zone,
 )
+from meshd.core.release import (
+    Course,
+    Experiment,
+    ExperimentArm,
+    OnNew,
+    Phase,
+    Rollout,
+    Scope,
+    steps_of,
+)
 from meshd.core.resolve import Client
 from meshd.core.selector import Version, parse_selector
 from meshd.core.signals import Signal
@@ -85,7 +95,59 @@ def services(draw: st.DrawFn, name: str) -> Service:
         draw(st.integers(1, 4)),
         Sticky(draw(st.sampled_from([0, 24, 30, 32])), draw(st.sampled_from([0, 120, 128]))),
         draw(st.booleans()) or draw(st.booleans()),
+        on_new=draw(st.sampled_from(OnNew)),
     )
+
+
+@st.composite
+def scopes(draw: st.DrawFn, held: tuple[Range, ...]) -> Scope:
+    """All clients, or those of some Pops and of Ranges, most of which are there."""
+    if draw(st.booleans()):
+        return Scope()
+    named = st.sampled_from([*(entry.name for entry in held), "10.0.3.0/24"])
+    return Scope(
+        tuple(draw(st.lists(st.sampled_from(POPS), unique=True, max_size=2))),
+        tuple(draw(st.lists(named, unique=True, max_size=2))),
+    )
+
+
+@st.composite
+def rollouts(draw: st.DrawFn, service: str, order: int, held: tuple[Range, ...]) -> Rollout:
+    """One of the rollouts of a service, in any phase."""
+    percents = draw(st.sampled_from([(1, 50, 100), (30, 100), (100,)]))
+    return Rollout(
+        f"{service}-{order}",
+        service,
+        Version(draw(st.sampled_from(VERSIONS))),
+        Course(steps_of(percents, 60.0)),
+        draw(scopes(held)),
+        draw(st.sampled_from(Phase)),
+        draw(st.integers(0, len(percents) - 1)),
+        order=order,
+    )
+
+
+@st.composite
+def experiments(draw: st.DrawFn, service: str, order: int, held: tuple[Range, ...]) -> Experiment:
+    arms = draw(st.sampled_from([((100, "1.3"),), ((40, "1.2.*"), (40, "latest")), ((5, "beta"),)]))
+    made = [
+        ExperimentArm(f"arm-{place}", parse_selector(text), percent)
+        for place, (percent, text) in enumerate(arms)
+    ]
+    return Experiment(f"exp-{service}-{order}", service, tuple(made), draw(scopes(held)), order)
+
+
+@st.composite
+def releases(draw: st.DrawFn, names: list[str], held: tuple[Range, ...]) -> list[Record]:
+    """Rollouts and experiments of some services."""
+    found: list[Record] = []
+    for name in names:
+        orders = draw(st.lists(st.integers(1, 6), unique=True, max_size=3))
+        found += [draw(rollouts(name, order, held)) for order in orders]
+        if draw(st.integers(0, 2)) == 0:
+            orders = draw(st.lists(st.integers(1, 3), unique=True, max_size=2))
+            found += [draw(experiments(name, order, held)) for order in orders]
+    return found
 
 
 @st.composite
@@ -110,9 +172,11 @@ def records(draw: st.DrawFn) -> list[Record]:
     server = NameServer("ns1.mesh.internal.", (IPv4Address("127.0.0.1"),))
     found: list[Record] = [Zone("mesh.internal.", (server,), "hostmaster@mesh.internal")]
     found += [Pop("eu", (53.3, -6.3), ("us",)), Pop("us", (39.0, -77.5)), Pop("ap")]
-    found += draw(ranges())
+    held = draw(ranges())
+    found += held
     names = draw(st.lists(st.sampled_from(list(SERVICES)), unique=True, min_size=1))
     found += [draw(services(name)) for name in names]
+    found += draw(releases(names, held))
     count = draw(st.integers(0, 14))
     found += [draw(instances(number)) for number in range(count)]
     for number in range(count):

@@ -22,34 +22,41 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_RANGES", 2)
 
 
-Said = tuple[str | None, dict[str, Selector]]
+Said = tuple[str | None, dict[str, Selector], set[str]]
+NO_MARKS: frozenset[Prefix] = frozenset()
 
 
-def dumb(entries: Sequence[Range], version: int, address: int) -> Said:
+def dumb(
+    entries: Sequence[Range], version: int, address: int, marks: frozenset[Prefix] = NO_MARKS
+) -> Said:
     """The twin: from the widest to the narrowest, each overrides."""
     pop: str | None = None
     chosen: dict[str, Selector] = {}
+    marked: set[str] = set()
     for entry in sorted(entries, key=lambda entry: entry.prefix.length):
         prefix = entry.prefix
         if prefix.version == version and prefix.network <= address <= prefix.last:
             pop = entry.pop
             chosen.update(entry.selectors)
-    return pop, chosen
+            marked |= {str(prefix)} if prefix in marks else set()
+    return pop, chosen, marked
 
 
 def said(table: RangeTable, version: int, address: int) -> Said:
     policy = table.family(version).policy(address)
-    return policy.pop, dict(policy.selectors)
+    return policy.pop, dict(policy.selectors), set(policy.marks)
 
 
-def check_all(table: RangeTable, entries: Sequence[Range]) -> None:
+def check_all(
+    table: RangeTable, entries: Sequence[Range], marks: frozenset[Prefix] = NO_MARKS
+) -> None:
     for version, (first, size) in SPACE.items():
         for address in (
             *range(first - 2, first + size + 2, 7),
             0,
             (1 << (32 if version == 4 else 128)) - 1,
         ):
-            assert said(table, version, address) == dumb(entries, version, address)
+            assert said(table, version, address) == dumb(entries, version, address, marks)
     assert sorted(table, key=lambda e: e.prefix) == sorted(entries, key=lambda e: e.prefix)
     assert len(table) == len(entries)
     for entry in entries:
@@ -91,15 +98,41 @@ def test_many_changes_at_once(
     check_all(table, [entry for entry in held.values() if entry])
 
 
-@given(ranges(), st.integers(0, 1023), st.integers(0, 32))
-def test_scopes_are_true_and_as_wide_as_can_be(
-    entries: tuple[Range, ...], offset: int, floor: int
+some_marks = st.frozensets(prefixes(), max_size=3)
+
+
+@given(ranges(), st.lists(st.tuples(some_marks, ranges()), min_size=1, max_size=4), st.data())
+def test_marks(
+    entries: tuple[Range, ...],
+    steps: list[tuple[frozenset[Prefix], tuple[Range, ...]]],
+    data: st.DataObject,
 ) -> None:
+    """Marks that come and go while Ranges do, asked of all tables that there were."""
     table = RangeTable.build(entries)
+    held = {entry.prefix: entry for entry in entries}
+    line = [(table, list(held.values()), NO_MARKS)]
+    for others, more in steps:
+        own = data.draw(st.frozensets(st.sampled_from([*held] or [Prefix(4, 0, 0)]), max_size=3))
+        marks = others | own
+        held |= {entry.prefix: entry for entry in more}
+        table = table.marked(marks).changed({entry.prefix: entry for entry in more})
+        line.append((table, list(held.values()), marks))
+        if data.draw(st.booleans()):
+            check_all(*line[-1])
+    for each in line:
+        check_all(*each)
+
+
+@given(ranges(), some_marks, st.integers(0, 1023), st.integers(0, 32))
+def test_scopes_are_true_and_as_wide_as_can_be(
+    entries: tuple[Range, ...], others: frozenset[Prefix], offset: int, floor: int
+) -> None:
+    marks = others | {entry.prefix for entry in entries[::3]}
+    table = RangeTable.build(entries).marked(marks)
     address = SPACE[4][0] + offset
     length = table.v4.scope(address, floor)
     assert floor <= length <= 32
-    wanted = dumb(entries, 4, address)
+    wanted = dumb(entries, 4, address, marks)
 
     def uniform(bits: int) -> bool:
         # Policies change only where a range begins or ends.
@@ -109,7 +142,8 @@ def test_scopes_are_true_and_as_wide_as_can_be(
         for entry in entries:
             if entry.prefix.version == 4:
                 edges |= {entry.prefix.network, entry.prefix.last + 1}
-        return all(dumb(entries, 4, edge) == wanted for edge in edges if low <= edge <= high)
+        inside = [edge for edge in edges if low <= edge <= high]
+        return all(dumb(entries, 4, edge, marks) == wanted for edge in inside)
 
     assert uniform(length)
     if length > floor:
@@ -148,6 +182,20 @@ def test_unchanged_chunks_are_shared() -> None:
     fresh = [a for a, b in zip(table.v4.chunks, later.v4.chunks, strict=True) if a is not b]
     assert len(fresh) == 1
     assert later.v6 is table.v6
+
+
+def test_chunks_in_which_marks_are_the_same_are_shared() -> None:
+    """Policies too, so that what is remembered by them is found again."""
+    entries = [Range(Prefix(4, n << 16, 16), "eu") for n in range(200)]
+    table = RangeTable.build(entries)
+    before = table.v4.policy(5 << 16)
+    marked = table.marked(frozenset({entries[5].prefix}))
+    fresh = [a for a, b in zip(table.v4.chunks, marked.v4.chunks, strict=True) if a is not b]
+    assert len(fresh) == 1
+    assert marked.v4.policy(5 << 16).marks == {"0.5.0.0/16"}
+    assert marked.v4.policy(6 << 16) is before is table.v4.policy(5 << 16)
+    assert marked.marked(frozenset()).v4.policy(5 << 16) is before
+    assert marked.marked(frozenset({entries[5].prefix})) is marked
 
 
 def test_full_chunks_are_split() -> None:
