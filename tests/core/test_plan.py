@@ -9,6 +9,7 @@ from meshd.core.errors import Invalid
 from meshd.core.hashing import BUCKETS
 from meshd.core.model import Force, Instance, Override, Pop, Port, Prefix, Range, Record, Service
 from meshd.core.plan import Document, Plan, plan_document, plan_edits
+from meshd.core.release import Experiment, ExperimentArm, Phase, Rollout, Scope
 from meshd.core.resolve import Spot, choose
 from meshd.core.selector import Version, parse_selector
 from meshd.core.snapshot import Snapshot
@@ -63,9 +64,9 @@ def test_registered_instances_are_not_touched() -> None:
         planned([*HELD, twin])
 
 
-def faults(changes: Sequence[Change]) -> list[str]:
+def faults(changes: Sequence[Change], held: Snapshot = BEFORE) -> list[str]:
     with pytest.raises(Invalid) as refused:
-        plan_edits(BEFORE, changes)
+        plan_edits(held, changes)
     return [f"{fault.where}: {fault.what}" for fault in refused.value.faults]
 
 
@@ -81,6 +82,48 @@ def test_what_stays_may_not_refer_to_what_goes() -> None:
             ("wild", "*.apps.mesh.internal."),
         )
     ]
+
+
+API_7 = Rollout("api-7", "api", Version("1.3"), scope=Scope(("ap",), ("10.2.0.0/16",)))
+CART = Experiment("cart", "api", (ExperimentArm("a", parse_selector("beta"), 5),), API_7.scope)
+
+
+@pytest.mark.parametrize("record", [API_7, CART], ids=["rollout", "experiment"])
+def test_what_versions_in_motion_name_must_be_there_and_stay(record: Rollout | Experiment) -> None:
+    where = f"{kind_of(record)}.{record.name}"
+    odd = replace(record, service="none", scope=Scope(("mars",), ("10.77.0.0/16", "nowhere")))
+    assert faults([Change.put(odd)]) == [
+        f"{where}.service: there is no service 'none'",
+        f"{where}.scope: there is no pop 'mars'",
+        f"{where}.scope: there is no range '10.77.0.0/16'",
+        f"{where}.scope: there is no range 'nowhere'",
+    ]
+    held = BEFORE.advance([Change.put(record)], 8)
+    for kind, name, fault in (
+        (Kind.SERVICES, "api", f"{where}.service: there is no service 'api'"),
+        (Kind.POPS, "ap", f"{where}.scope: there is no pop 'ap'"),
+        (Kind.RANGES, "10.2.0.0/16", f"{where}.scope: there is no range '10.2.0.0/16'"),
+    ):
+        assert fault in faults([Change(kind, name, None)], held)
+    wanted = [each for each in HELD if each.name != "10.2.0.0/16"]
+    with pytest.raises(Invalid, match=r"there is no range '10.2.0.0/16'"):
+        plan_document(held, document(wanted))
+
+
+def test_what_versions_in_motion_ask_of_their_service() -> None:
+    api = BEFORE.topology.services["api"]
+    split = replace(api, selector=parse_selector("{1.2: 50, 1.3: 50}"))
+    what = "service 'api' is split already, {1.2: 50, 1.3: 50}"
+    assert faults([Change.put(split), Change.put(API_7)]) == [f"rollouts.api-7.service: {what}"]
+    held = BEFORE.advance([Change.put(API_7), Change.put(CART)], 8)
+    assert faults([Change.put(split)], held) == [f"rollouts.api-7.service: {what}"]
+    assert faults([Change.put(replace(api, channels=()))], held) == [
+        "experiments.cart.arms.a: 'beta' is neither a version nor a channel of 'api'"
+    ]
+    # What is over is history, and needs nothing any more.
+    over = BEFORE.advance([Change.put(replace(API_7, phase=Phase.DONE))], 8)
+    assert plan_edits(over, [Change(Kind.RANGES, "10.2.0.0/16", None)]).edits
+    assert plan_edits(over, [Change.put(split)]).edits
 
 
 def test_single_edits_are_checked() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from meshd.core.errors import Invalid
 from meshd.core.hashing import BUCKETS, permuted, seed
-from meshd.core.selector import LATEST, Split, Version, parse_selector, select
+from meshd.core.selector import LATEST, Split, Version, by_nearness, parse_selector, select
 
 SERVED = tuple(map(Version, ("1.2.0", "1.2.3", "1.3.0", "1.3.1-rc.1", "2.0.0-beta", "0.9")))
 CHANNELS = {"beta": parse_selector("2.0.0-beta"), "loop": parse_selector("beta")}
@@ -28,12 +28,41 @@ CHANNELS = {"beta": parse_selector("2.0.0-beta"), "loop": parse_selector("beta")
         ("nightly", ""),
         ("1.3.1-rc.1", "1.3.1-rc.1"),
         ("7", ""),
+        # A pre-release is taken by what names it, and is inside no other bounds.
+        ("=1.3.1-rc.1", "1.3.1-rc.1"),
+        (">=1.3.1-rc.1", ""),
+        ("1.3.1.*", ""),
+        ("=1.3.1-rc.1,<1.3", ""),
     ],
 )
 def test_select(text: str, versions: str) -> None:
     arm = parse_selector(text)
     assert not isinstance(arm, Split)
     assert select(arm, SERVED, CHANNELS) == set(map(Version, versions.split()))
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "order"),
+    [
+        ("1.3", "1.3.0", "1.2.3 1.2.0 0.9 2.1 1.3.1-rc.1 2.0.0-beta"),
+        ("1.2.2", "", "1.2.0 0.9 1.2.3 1.3.0 2.1 1.3.1-rc.1 2.0.0-beta"),
+        ("1.2.*", "1.2.0 1.2.3", "0.9 1.3.0 2.1 1.3.1-rc.1 2.0.0-beta"),
+        ("1.1.*", "", "0.9 1.2.0 1.2.3 1.3.0 2.1 1.3.1-rc.1 2.0.0-beta"),
+        (">=3,<4", "", "2.1 1.3.0 1.2.3 1.2.0 0.9 2.0.0-beta 1.3.1-rc.1"),
+        ("latest", "2.1", "1.3.0 1.2.3 1.2.0 0.9 2.0.0-beta 1.3.1-rc.1"),
+        ("latest", "", "2.1 1.3.0 1.2.3 1.2.0 0.9 2.0.0-beta 1.3.1-rc.1"),
+        ("beta", "", "1.3.0 1.2.3 1.2.0 0.9 2.1 2.0.0-beta 1.3.1-rc.1"),
+        ("nightly", "", "2.1 1.3.0 1.2.3 1.2.0 0.9 2.0.0-beta 1.3.1-rc.1"),
+        ("loop", "", "2.1 1.3.0 1.2.3 1.2.0 0.9 2.0.0-beta 1.3.1-rc.1"),
+    ],
+)
+def test_which_takes_over(text: str, chosen: str, order: str) -> None:
+    """The highest below, then the lowest above, pre-releases last."""
+    arm = parse_selector(text)
+    assert not isinstance(arm, Split)
+    named = set(map(Version, chosen.split()))
+    others = [version for version in (*SERVED, Version("2.1")) if version not in named]
+    assert by_nearness(arm, named, others, CHANNELS) == list(map(Version, order.split()))
 
 
 def test_latest_of_nothing_but_candidates() -> None:

@@ -1,5 +1,6 @@
 """A snapshot that was advanced is the one that would be built; what did not change is shared."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import chain
 from random import Random
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 
 from meshd.core.model import Force, Instance, Override, Pop, Presence, Record
 from meshd.core.names import to_wire
+from meshd.core.release import Experiment, ExperimentArm, OnNew, Phase, Rollout, Scope
 from meshd.core.resolve import Client, resolve
 from meshd.core.rrsets import additional_of, rrsets_of
-from meshd.core.selector import Version
+from meshd.core.selector import LATEST, Version
 from meshd.core.signals import Signal
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind, Topology, kind_of
@@ -157,6 +159,51 @@ def test_views_of_other_services_stay() -> None:
     assert quiet.views["api"] is after.views["api"]
     assert quiet.views["old"] is not after.views["old"]
     assert before.topology.instances.keys() - after.topology.instances.keys() == {"api-eu-1"}
+
+
+def test_what_a_rollout_notes_renews_nothing() -> None:
+    """It is written down every few seconds; what is remembered of answers must outlive it."""
+    rollout = Rollout("api-7", "api", Version("1.3"), scope=Scope((), ("10.1.7.0/24",)))
+    before = samples.snapshot().advance([Change.put(rollout)], 8)
+    before.views["api"].replies["slot"] = {1: "reply"}
+    noted = replace(rollout, held_s=5.0, reason="gates hold", figures=("99.9 %",),
+                    changed_unix_s=7.0, began_unix_s=1.0, author="ci")  # fmt: skip
+    after = before.advance([Change.put(noted)], 9)
+    assert after.topology.rollouts["api-7"] == noted
+    assert after.views is before.views
+    assert after.topology.ranges is before.topology.ranges
+    assert after.views["api"].replies == {"slot": {1: "reply"}}
+    # Several at once, of which the last one counts.
+    there_and_back = [Change.put(replace(noted, step=1)), Change.put(replace(noted, held_s=9.0))]
+    assert after.advance(there_and_back, 10).views is before.views
+    for change in (
+        Change.put(replace(noted, step=1)),
+        Change.put(replace(noted, phase=Phase.PAUSED, step=2)),
+        Change.put(replace(noted, phase=Phase.ROLLED_BACK)),
+        Change(Kind.ROLLOUTS, "api-7", None),
+        Change.put(Experiment("cart", "api", (ExperimentArm("a", LATEST, 5),))),
+    ):
+        moved = after.advance([change], 10)
+        assert moved.views["api"] is not before.views["api"]
+        assert moved.views["old"] is before.views["old"]
+    paused = after.advance([Change.put(replace(noted, phase=Phase.PAUSED))], 10)
+    assert paused.views is before.views, "its share stays as it is"
+
+
+def test_motions_of_services_that_come_and_change() -> None:
+    """A rollout that is there before its service; a policy that hides what it did not."""
+    done = Rollout("api-1", "api", Version("1.2"), phase=Phase.DONE)
+    early = Rollout("new-1", "new", Version("1.2"), phase=Phase.HELD)
+    before = samples.snapshot().advance([Change.put(done), Change.put(early)], 8)
+    assert not before.views["api"].hidden
+    api = replace(before.topology.services["api"], on_new=OnNew.HOLD)
+    new = replace(api, name="new", dns="new.mesh.internal.")
+    after = before.advance([Change.put(api), Change.put(new)], 9)
+    assert after.views["api"].hidden == {"1.3.0": "held back: 1.3.0 is not rolled out yet"}
+    assert after.views["new"].motion.held == {Version("1.2")}
+    gone = after.advance([Change(Kind.SERVICES, "new", None)], 10)
+    assert "new" not in gone.views
+    assert gone.advance([Change(Kind.ROLLOUTS, "new-1", None)], 11).views is gone.views
 
 
 def test_presence_and_overrides_make_verdicts() -> None:

@@ -78,6 +78,25 @@ def test_every_term_is_told() -> None:
     assert (quiet.verdict_s, quiet.change_s) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("rollout_s", "load", "seconds", "reason"),
+    [
+        (0.0, 0.0, 5, "a rollout gave this client its version: minimum"),
+        (20.0, 0.0, 20, "a rollout may move this client: half a step, 20 s"),
+        (2.5, 0.0, 5, "a rollout may move this client: half a step, 2.5 s"),
+        (150.0, 0.0, 60, "all members have room: maximum"),
+        (20.0, 0.9, 12, "headroom 10%"),
+    ],
+)
+def test_a_rollout_that_may_move_a_client(
+    rollout_s: float, load: float, seconds: int, reason: str
+) -> None:
+    found = answer_ttl(service(), [member(load=load)], False, rollout_s)
+    assert (found.seconds, found.reason) == (seconds, reason)
+    assert found.rollout_s == min(60, max(5, rollout_s))
+    assert answer_ttl(service(), [member()], False).rollout_s is None
+
+
 verdicts = st.sampled_from(list(Verdict))
 members = st.builds(member, verdicts, st.sampled_from([n / 20 for n in range(21)]))
 bounds = st.tuples(st.integers(1, 60), st.integers(0, 600)).map(lambda x: Ttl(x[0], x[0] + x[1]))
