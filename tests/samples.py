@@ -21,6 +21,7 @@ from meshd.core.model import (
     Ttl,
     Zone,
 )
+from meshd.core.release import Course, Experiment, ExperimentArm, Rollout, Scope, steps_of
 from meshd.core.selector import Version, parse_selector
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
@@ -85,6 +86,25 @@ RECORDS: tuple[Record, ...] = (
 )
 
 
+# Half of the clients of two ranges get 1.2 again; a tenth of a pop is in an arm.
+ROLLOUT = Rollout(
+    "api-7",
+    "api",
+    Version("1.2.0"),
+    Course(steps_of((50, 100), 300.0)),
+    Scope((), ("10.2.0.0/16", "2001:db8::/32")),
+)
+EXPERIMENT = Experiment(
+    "cart",
+    "api",
+    (
+        ExperimentArm("a", parse_selector("1.2"), 5),
+        ExperimentArm("b", parse_selector("beta"), 5),
+    ),
+    Scope(("ap",)),
+)
+
+
 def topology() -> Topology:
     """The sample topology at revision 7."""
     return Topology.load("sample", 7, RECORDS)
@@ -93,3 +113,8 @@ def topology() -> Topology:
 def snapshot() -> Snapshot:
     """The sample snapshot."""
     return Snapshot.build(topology())
+
+
+def in_motion() -> Snapshot:
+    """The sample with a rollout and an experiment."""
+    return Snapshot.build(Topology.load("sample", 7, (*RECORDS, ROLLOUT, EXPERIMENT)))

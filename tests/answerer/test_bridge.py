@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import uvloop
 
 from meshd.answerer.bridge import Bridge, BridgeServer
 from meshd.answerer.state import State
-from meshd.core.model import Force, Override
+from meshd.core.model import Force, Override, Pop, Prefix, Range, Service, Zone
+from meshd.core.release import Phase, Scope
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Topology
 from tests import samples
@@ -49,6 +51,31 @@ def test_rows_of_a_client() -> None:
         assert all(address.startswith(prefix) for address in found)
         assert {row["scopeMask"] for row in rows} == {int(real.partition("/")[2])}
         assert {row["auth"] for row in rows} == {1}
+
+
+def test_scopes_of_versions_in_motion() -> None:
+    """As narrow as what tells clients apart, and no narrower."""
+    made, state = bridge(empty=True)
+    kept = [r for r in samples.RECORDS if isinstance(r, Zone | Pop | Service)]
+    nets = ("10.1.0.0/16", "10.1.7.0/24", "10.1.9.0/24")
+    # One instance, so that nothing else tells clients apart.
+    records = [*kept, *(Range(Prefix.parse(net), "eu") for net in nets), samples.instance("eu", 1)]
+    rollout = replace(samples.ROLLOUT, scope=Scope((), ("10.1.7.0/24",)))
+    state.swap(Snapshot.build(Topology.load("x", 1, [*records, rollout])))
+
+    def scope(client: str) -> int:
+        rows = lookup(made, "api.mesh.internal.", "A", **{"real-remote": client})["result"]
+        (found,) = {row["scopeMask"] for row in rows}
+        return int(found)
+
+    assert [scope(client) for client in ("10.1.7.9/32", "10.1.6.9/32", "10.1.9.9/32")] == [
+        32, 24, 21
+    ]  # fmt: skip
+    assert state.snapshot is not None
+    state.swap(state.snapshot.advance([Change.put(replace(rollout, step=1))], 2))
+    assert [scope(client) for client in ("10.1.7.9/32", "10.1.6.9/32")] == [24, 24]
+    state.swap(state.snapshot.advance([Change.put(replace(rollout, phase=Phase.HELD))], 3))
+    assert scope("10.1.7.9/32") == 16
 
 
 def test_a_stranger_cannot_choose_its_client() -> None:

@@ -1,5 +1,7 @@
 """Packets to replies: the contract of design section 5, and that the fast path changes nothing."""
 
+from dataclasses import replace
+
 import dns.edns
 import dns.flags
 import dns.message
@@ -12,9 +14,11 @@ from meshd.answerer.replies import Replier
 from meshd.answerer.state import State
 from meshd.core.model import Force, Override, Service
 from meshd.core.names import to_wire
+from meshd.core.release import Phase, Scope
 from meshd.core.resolve import Client, resolve
 from meshd.core.signals import Signal
-from meshd.core.topology import Change
+from meshd.core.snapshot import Snapshot
+from meshd.core.topology import Change, Kind
 from meshd.core.verdict import Verdict
 from tests import proxy, samples
 from tests.samples import LOCAL, NOBODY
@@ -23,10 +27,10 @@ TRUSTED = 0x7F000001
 STRANGER = 0x0A020005
 
 
-def replier() -> tuple[Replier, State]:
+def replier(snapshot: Snapshot | None = None) -> tuple[Replier, State]:
     state = State()
     made = Replier(state, LOCAL, LOCAL)
-    state.swap(samples.snapshot())
+    state.swap(snapshot or samples.snapshot())
     return made, state
 
 
@@ -305,6 +309,54 @@ def test_the_fast_path_gives_what_the_full_way_gives(asked: list[tuple[bytes, in
         assert warm.reply_udp(packet, warm.source(version, source)) == cold.reply_udp(
             packet, cold.source(version, source)
         )
+
+
+MOVES = (
+    Change.put(samples.ROLLOUT),
+    Change.put(replace(samples.ROLLOUT, held_s=7.0)),
+    Change.put(replace(samples.ROLLOUT, step=1)),
+    Change.put(replace(samples.ROLLOUT, scope=Scope(("ap",), ("0.0.0.0/0",)))),
+    Change.put(replace(samples.ROLLOUT, phase=Phase.ROLLED_BACK)),
+    Change(Kind.ROLLOUTS, "api-7", None),
+    Change.put(samples.EXPERIMENT),
+    Change(Kind.EXPERIMENTS, "cart", None),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(MOVES), st.lists(queries(), max_size=6)), max_size=5))
+def test_the_fast_path_follows_versions_in_motion(
+    steps: list[tuple[Change, list[tuple[bytes, int, int]]]],
+) -> None:
+    """Whatever begins, grows and ends while it remembers."""
+    warm, state = replier()
+    for revision, (change, asked) in enumerate(steps, start=8):
+        assert state.snapshot is not None
+        state.swap(state.snapshot.advance([change], revision))
+        cold, _ = replier(state.snapshot.advance([], revision))
+        for packet, version, source in asked + asked:
+            whole = cold._reply(packet, cold.source(version, source), None)
+            assert warm.reply_udp(packet, warm.source(version, source)) == whole
+
+
+def test_what_a_rollout_notes_is_no_reason_to_forget() -> None:
+    made, state = replier(samples.in_motion())
+    packet = dns.message.make_query("api.mesh.internal", "A").to_wire()
+    source = made.source(4, STRANGER)
+    reply = made.reply_udp(packet, source)
+    assert state.snapshot is not None
+    noted = replace(samples.ROLLOUT, held_s=5.0, reason="all gates hold")
+    state.swap(state.snapshot.advance([Change.put(noted)], 8))
+    # Who stands in front of the replies is found again by the first question alone.
+    state.snapshot.views["api"].replies.clear()
+    assert made.reply_udp(packet, source) == reply
+    view = state.snapshot.views["api"]
+    held = {key: dict(replies) for key, replies in view.replies.items()}
+    assert held
+    state.swap(state.snapshot.advance([Change.put(replace(noted, held_s=9.0))], 9))
+    assert state.snapshot.views["api"].replies == held
+    state.swap(state.snapshot.advance([Change.put(replace(noted, step=1))], 10))
+    assert not state.snapshot.views["api"].replies
 
 
 @settings(max_examples=120, deadline=None)

@@ -227,6 +227,25 @@ def test_other_changes_end_all(kept: Kept, change: Change) -> None:
     assert kept.read("10.1.0.9", "old.deep.mesh.internal") is None
 
 
+def test_versions_in_motion(kept: Kept) -> None:
+    """Each client reads its own; a step ends what was kept of the service, a note does not."""
+    clients = [*(f"10.2.7.{n}" for n in range(1, 40)), "10.1.8.1", "192.0.2.1", "2001:db8::7"]
+    kept.advance(Change.put(samples.ROLLOUT), Change.put(samples.EXPERIMENT))
+    said = {client: kept.ask(client) for client in clients}
+    addresses = {client: dns.message.from_wire(reply).answer for client, reply in said.items()}
+    # 1.3.0 is on those above 10.
+    versions = {int(str(addresses[c][0][0]).split(".")[3]) > 10 for c in clients[:39]}
+    assert versions == {False, True}
+    assert {client: kept.read(client) for client in clients} == said
+    kept.ask("10.2.7.1", "old.deep.mesh.internal")
+    kept.advance(Change.put(replace(samples.ROLLOUT, held_s=5.0)), revision=9)
+    assert {client: kept.read(client) for client in clients} == said
+    kept.advance(Change.put(replace(samples.ROLLOUT, step=1)), revision=10)
+    assert {kept.read(client) for client in clients} == {None}
+    assert kept.read("10.2.7.1", "old.deep.mesh.internal") is not None
+    assert kept.ask("10.2.7.1") == kept.read("10.2.7.1")
+
+
 def test_a_revision_ends_what_has_its_serial(kept: Kept) -> None:
     """That there is no such type carries the SOA."""
     kept.ask("10.1.0.9")
