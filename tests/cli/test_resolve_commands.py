@@ -1,6 +1,8 @@
 """What `meshctl explain` prints beyond what the examples show."""
 
-from meshd.cli.resolve_commands import client_rows
+import pytest
+
+from meshd.cli.resolve_commands import _decisions, _print_endpoints, client_rows
 from meshd.v1 import resolver_pb2 as pb
 
 
@@ -12,3 +14,19 @@ def test_what_the_clients_of_each_pop_saw() -> None:
         ("eu", "a", "50%", "25%", "2 ms", "40 ms", 3),
         ("no range", "a", "100%", "0%", "-", "-", 1),
     ]
+
+
+MOVED = pb.Motion(selector_from="rollout api-7: 5 % get 1.3", rollout="api-7", to="1.3",
+                  percent=5, is_moved=True)  # fmt: skip
+
+
+def test_a_rollout_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = pb.ExplainResponse(status="found", selector="1.3", ttl_s=5, ttl_rollout_s=5,
+                               selector_from=MOVED.selector_from, motion=MOVED)  # fmt: skip
+    lines = _decisions(found)
+    assert ("version", "1.3, from rollout api-7: 5 % get 1.3") in lines
+    assert ("", "rollout api-7 allows 5 s") in lines
+    _print_endpoints(pb.ResolveResponse(status="found", motion=MOVED))
+    assert "version from rollout api-7: 5 % get 1.3" in capsys.readouterr().out
+    _print_endpoints(pb.ResolveResponse(status="found", motion=pb.Motion(selector_from="name")))
+    assert "version from" not in capsys.readouterr().out
