@@ -193,8 +193,8 @@ def _back(rollout: Rollout, why: str) -> Rollout:
 
 
 def baseline(rollouts: Iterable[Rollout]) -> Version | None:
-    """The highest version that a rollout of these has brought to all; None: there was none."""
-    done = [each.to for each in rollouts if each.phase is Phase.DONE and each.scope.is_all]
+    """The highest version that a rollout of these has brought to its end; None: there was none."""
+    done = [each.to for each in rollouts if each.phase is Phase.DONE]
     return max(done, default=None)
 
 
@@ -212,15 +212,17 @@ def due(service: Service, rollouts: Iterable[Rollout], served: Iterable[Version]
     settled = baseline(own)
     if not releases or any(not each.phase.is_over for each in own):
         return None
-    newest = max(releases)
     if settled is None:
         last = len(course.steps) - 1
         said = "it was served when the policy began"
         return Rollout(
-            _id(name, "initial", own), name, newest, course,
+            _id(name, "initial", own), name, max(releases), course,
             phase=Phase.DONE, step=last, reason=said,
         )  # fmt: skip
-    if newest <= settled or any(each.to == newest for each in own):
+    # Instances of one that was rolled back may still be there: they stop none below it.
+    known = {each.to for each in own}
+    newest = max((each for each in releases if each > settled and each not in known), default=None)
+    if newest is None:
         return None
     phase = Phase.HELD if service.on_new is OnNew.HOLD else Phase.RUNNING
     said = "a new version appeared" + (": it is held back" if phase is Phase.HELD else "")

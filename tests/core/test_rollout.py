@@ -206,6 +206,10 @@ def test_new_versions_by_policy() -> None:
         # What was rolled back does not begin again.
         over = [first, replace(after, order=2, phase=Phase.ROLLED_BACK)]
         assert machine.due(policy, over, [OLD, NEW]) is None
+        # Nor does it stop one below it that repairs what was wrong.
+        between = machine.due(policy, over, [OLD, Version("1.2.1"), NEW])
+        assert between is not None
+        assert between.to == Version("1.2.1")
         later = machine.due(policy, over, [OLD, NEW, Version("1.3.1")])
         assert later is not None
         assert later.to == Version("1.3.1")
