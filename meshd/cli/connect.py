@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import click
@@ -43,12 +43,23 @@ class Server:
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
         """A channel; what the core refuses ends the program with its reason."""
-        address = self._first()
-        with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        with self.opened() as (address, channel):
             try:
                 yield channel
             except grpc.RpcError as error:
-                _fail(address, error)
+                fail_with(address, error)
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, grpc.Channel]]:
+        """The address of a core and a channel to it, for whoever judges errors by himself."""
+        address = self._first()
+        with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+            yield address, channel
+
+    def turned(self) -> "Server":
+        """The same cores, the first of them last."""
+        first, *others = self.addresses
+        return replace(self, addresses=(*others, first))
 
     def _first(self) -> str:
         """The first core that accepts connections, else the last."""
@@ -64,7 +75,8 @@ class Server:
         return True
 
 
-def _fail(address: str, error: grpc.RpcError) -> NoReturn:
+def fail_with(address: str, error: grpc.RpcError) -> NoReturn:
+    """End with what a core refused, or with that it cannot be reached."""
     code: grpc.StatusCode = error.code()
     details: str = error.details() or code.name
     if code in _CODES:

@@ -6,9 +6,11 @@ from meshd import __version__
 from meshd.cli.cluster_commands import accept_store, nodes
 from meshd.cli.connect import Server
 from meshd.cli.doctor.command import doctor
+from meshd.cli.experiment_commands import experiment
 from meshd.cli.instance_commands import instance
 from meshd.cli.migrate_command import migrate
 from meshd.cli.resolve_commands import explain, resolve
+from meshd.cli.rollout_commands import rollout
 from meshd.cli.snapshot_commands import snapshot
 from meshd.cli.top_command import top
 from meshd.cli.topology_commands import apply, export, get, history, plan
@@ -40,7 +42,7 @@ def main(context: click.Context, server: str, timeout: float) -> None:
 
 _COMMANDS = (
     apply, plan, get, export, history, resolve, explain, doctor, top, watch, instance,
-    nodes, accept_store, snapshot, migrate,
+    rollout, experiment, nodes, accept_store, snapshot, migrate,
 )  # fmt: skip
 for command in _COMMANDS:
     main.add_command(command)

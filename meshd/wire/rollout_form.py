@@ -12,7 +12,7 @@ from meshd.wire.release_messages import chosen
 _USUAL = Course()
 
 
-def _percents(value: Any) -> Any:
+def percents(value: Any) -> Any:
     """[1, 5, 25] or "1,5,25", with or without percent signs."""
     parts = value.split(",") if isinstance(value, str) else as_list(value)
     return [part.strip().removesuffix("%") if isinstance(part, str) else part for part in parts]
@@ -23,7 +23,7 @@ class RolloutForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: Annotated[list[float], BeforeValidator(_percents)] = [s.percent for s in _USUAL.steps]
+    steps: Annotated[list[float], BeforeValidator(percents)] = [s.percent for s in _USUAL.steps]
     every: Seconds = _USUAL.steps[0].hold_s
     gates: Strings = list(map(str, _USUAL.gates))
     min_outcomes: int = _USUAL.min_outcomes
