@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import grpc
 
+from meshd.answerer.confirm import Confirming
 from meshd.answerer.disk import SnapshotFile
 from meshd.answerer.state import State
 from meshd.core.errors import MeshError, Refused
@@ -53,6 +54,7 @@ class Follower:
         self._state = state
         self._cores = cores
         self._node = node
+        self._confirming = Confirming(state, node)
         self._file = file
         self._heard: float | None = None
         # When the core that is followed had reached its store, as far as it said.
@@ -159,21 +161,35 @@ class Follower:
 
     async def _follow(self, core: str) -> None:
         self._store_reached, self._has_beaten = None, False
+        confirming: asyncio.Task[None] | None = None
         async with grpc.aio.insecure_channel(core, options=_CHANNEL) as channel:
             call = topology_pb2_grpc.TopologyStub(channel).Follow(self._request())
             reader = SnapshotReader(self._state.snapshot)
-            while True:
-                async with asyncio.timeout(_SILENCE_S):
-                    event = await call.read()
-                if event is grpc.aio.EOF:
-                    raise Refused("the core ended the stream")
-                self._heard = time.monotonic()
-                await self._take(reader, event)
-                if event.WhichOneof("event") in ("end", "changes"):
-                    # Only now: a core whose snapshot is refused must not be asked again at once.
-                    self._delay = _BACKOFF_S[0]
-                    self._complained = ("", "")
-                await self._fold()
+            try:
+                while True:
+                    which = await self._hear(call, reader)
+                    if which in ("end", "changes") and confirming is None:
+                        # Before, the core does not know that it is followed.
+                        confirming = asyncio.create_task(self._confirming.tell(channel))
+                    await self._fold()
+            finally:
+                if confirming is not None:
+                    confirming.cancel()
+
+    async def _hear(self, call: grpc.aio.UnaryStreamCall, reader: SnapshotReader) -> str | None:
+        """Take the next event; returns which it was."""
+        async with asyncio.timeout(_SILENCE_S):
+            event = await call.read()
+        if event is grpc.aio.EOF:
+            raise Refused("the core ended the stream")
+        self._heard = time.monotonic()
+        await self._take(reader, event)
+        which: str | None = event.WhichOneof("event")
+        if which in ("end", "changes"):
+            # Only now: a core whose snapshot is refused must not be asked again at once.
+            self._delay = _BACKOFF_S[0]
+            self._complained = ("", "")
+        return which
 
     async def _take(self, reader: SnapshotReader, event: FollowResponse) -> None:
         which = event.WhichOneof("event")

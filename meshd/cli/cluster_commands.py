@@ -40,7 +40,8 @@ def nodes(server: Server, is_watched: bool, as_json: bool) -> None:
 
     `lag` is how many revisions a core is behind the newest of them, `store age` since when it
     has not reached the store, `heard` since when the core that was asked (*) has not heard of
-    it, `decides` how many services it decides the signals of. `alarm` waits for an operator.
+    it, `decides` how many services it decides the signals of, `answerers` who follows it, and
+    @ the revision that they answer from. `alarm` waits for an operator.
 
     Example: meshctl nodes
     """
@@ -111,9 +112,14 @@ def _row(each: pb.NodeStatus, newest: int) -> Sequence[str]:
         str(state.instances),
         str(state.probed),
         str(state.services),
-        " ".join(state.answerers) or "-",
+        " ".join(_answerer(state, name) for name in state.answerers) or "-",
         state.alarm or "-",
     )
+
+
+def _answerer(state: pb.NodeState, name: str) -> str:
+    """NAME@REVISION, where it told the revision that it answers from."""
+    return f"{name}@{state.confirmed[name]}" if name in state.confirmed else name
 
 
 @click.command()

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from meshd.cli.connect import Server, author, confirm, fail
 from meshd.cli.output import as_dict, console, json_option, print_json, print_table
+from meshd.cli.waiting import Answerers, wait_options
 from meshd.core.model import Instance, Record
 from meshd.core.topology import Kind
 from meshd.v1 import topology_pb2 as pb
@@ -76,39 +77,54 @@ def plan(server: Server, file: TextIO, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Do it even if it is unsafe.")
 @click.option("--dry-run", is_flag=True, help="As `plan`.")
+@wait_options
 @json_option
 @click.pass_obj
-def apply(
-    server: Server, file: TextIO, yes: bool, force: bool, dry_run: bool, as_json: bool
+def apply(  # noqa: PLR0913, PLR0917 - one parameter a flag
+    server: Server,
+    file: TextIO,
+    yes: bool,
+    force: bool,
+    dry_run: bool,
+    wait_s: float | None,
+    as_json: bool,
 ) -> None:
     """Make the topology equal to a document, for the kinds that it names.
 
-    Shows the plan and asks first. Instances that registered themselves are not touched.
+    Shows the plan and asks first. Instances that registered themselves are not touched. With
+    --wait it ends when every answerer that follows any core answers from the new revision.
 
     Example: meshctl apply -f mesh.yaml
     """
     document = file.read()
+    # Whoever follows now is waited for, although it may turn to another core meanwhile.
+    answerers = None if wait_s is None or dry_run else Answerers.seen_by(server)
     planned = _plan_of(server, document)
     if not as_json:
         show_plan(planned)
-    if dry_run or not planned.edits:
-        if as_json:
-            print_json({"revision": planned.revision, "plan": as_dict(planned)})
-        return
-    if planned.unsafe and not force:
-        fail([*planned.unsafe, "nothing was written; --force would do it"])
-    if not yes:
-        confirm("apply?", "nothing was written")
-    request = pb.ApplyRequest(
-        document=document, revision=planned.revision, force=force, author=author()
-    )
+    said: dict[str, Any] = {"revision": planned.revision, "plan": as_dict(planned)}
+    revision = planned.revision
+    if planned.edits and not dry_run:
+        if planned.unsafe and not force:
+            fail([*planned.unsafe, "nothing was written; --force would do it"])
+        if not yes:
+            confirm("apply?", "nothing was written")
+        done = _apply(server, document, planned.revision, force)
+        said, revision = as_dict(done), done.revision
+        if not as_json:
+            click.echo(f"applied as revision {revision}")
+    if answerers is not None and wait_s is not None:
+        said |= answerers.waited(revision, wait_s, as_json)
+    if as_json:
+        print_json(said)
+
+
+def _apply(server: Server, document: str, planned: int, force: bool) -> pb.ApplyResponse:
+    request = pb.ApplyRequest(document=document, revision=planned, force=force, author=author())
     with server.channel() as channel:
         stub = topology_pb2_grpc.TopologyStub(channel)
-        done = stub.Apply(request, timeout=server.timeout_s)
-    if as_json:
-        print_json(as_dict(done))
-    else:
-        click.echo(f"applied as revision {done.revision}")
+        done: pb.ApplyResponse = stub.Apply(request, timeout=server.timeout_s)
+    return done
 
 
 def _kind(context: click.Context, parameter: click.Parameter, value: str) -> Kind:

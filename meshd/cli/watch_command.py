@@ -10,6 +10,7 @@ import click
 from meshd.cli.connect import Server
 from meshd.cli.output import json_option
 from meshd.cli.topology_commands import fetch
+from meshd.cli.waiting import WATCH
 from meshd.core.topology import Kind
 from meshd.v1 import topology_pb2 as pb
 from meshd.v1 import topology_pb2_grpc
@@ -39,7 +40,7 @@ def _lines(server: Server) -> Iterator[dict[str, Any]]:
     with server.channel() as channel:
         stub = topology_pb2_grpc.TopologyStub(channel)
         is_new = False
-        for event in stub.Follow(pb.FollowRequest(node="meshctl watch")):
+        for event in stub.Follow(pb.FollowRequest(node=WATCH)):
             which = event.WhichOneof("event")
             # What was before is told as a snapshot, and is no change.
             is_new = is_new or which == "end"

@@ -42,11 +42,14 @@ class OwnState:
     def __call__(self) -> NodeState:
         """How this core is now."""
         targets = self.prober.targets.by_name.values()
+        answerers = self.state.follower_names[:_MOST_ANSWERERS]
+        confirmed = self.state.confirmed
         return NodeState(
             store_age_s=self.pump.reach.age_s(time.monotonic()),
             alarm=self.pump.alarm,
             instances=self.streams(),
             probed=sum(not target.refusal for target in targets),
             reporters=self.pump.reports.reporters,
-            answerers=self.state.follower_names[:_MOST_ANSWERERS],
+            answerers=answerers,
+            confirmed={name: confirmed[name] for name in answerers if name in confirmed},
         )

@@ -6,7 +6,7 @@ every change after it: both are taken without an await between.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -74,6 +74,9 @@ class State:
         self.lasting = Lasting(snapshot, time.monotonic())
         self.swaps = 0
         self._feeds: set[Feed] = set()
+        self._names: Counter[str] = Counter()
+        # Who follows now -> the revision that it answers from, as far as it said.
+        self.confirmed: dict[str, int] = {}
         # Every change above the floor, oldest first.
         self._history: deque[FollowResponse] = deque()
         self._floor = snapshot.topology.revision
@@ -83,6 +86,7 @@ class State:
         """Take a snapshot that does not follow from the last; all followers begin anew."""
         self.snapshot, self.guard = snapshot, guard
         self._history.clear()
+        self.confirmed.clear()
         self._floor = snapshot.topology.revision
         for feed in self._feeds:
             feed.overrun = True
@@ -130,11 +134,23 @@ class State:
         """A feed of everything after the snapshot of this moment."""
         feed = Feed(name)
         self._feeds.add(feed)
+        self._names[name] += 1
         return feed
 
     def unfollow(self, feed: Feed) -> None:
         """Feed no more."""
+        if feed not in self._feeds:
+            return
         self._feeds.discard(feed)
+        self._names[feed.name] -= 1
+        if not self._names[feed.name]:
+            del self._names[feed.name]
+            self.confirmed.pop(feed.name, None)
+
+    def confirm(self, name: str, store_id: str, revision: int) -> None:
+        """Who follows says that it answers from a revision."""
+        if store_id == self.snapshot.topology.store_id and self._names[name]:
+            self.confirmed[name] = revision
 
     @property
     def followers(self) -> int:
@@ -144,7 +160,7 @@ class State:
     @property
     def follower_names(self) -> list[str]:
         """Who follows now."""
-        return sorted({feed.name for feed in self._feeds} - {""})
+        return sorted(self._names.keys() - {""})
 
     def since(self, store_id: str, revision: int) -> Sequence[FollowResponse] | None:
         """The changes after a revision, or None if only a whole snapshot will do."""

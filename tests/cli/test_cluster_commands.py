@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from meshd.v1 import cluster_pb2 as pb
 from meshd.v1 import cluster_pb2_grpc
-from tests.servers.etcd import Etcd, program
+from tests.servers.etcd import Etcd
 from tests.servers.processes import ROOT, Meshd, free_port, wait_until
 
 EMPTY = "the store is empty and new: meshctl accept-store takes it"
@@ -152,27 +151,6 @@ def test_who_still_waits_is_named(cluster: tuple[Cluster, str]) -> None:
     assert "still waiting: b (b:7700), c (c:7700); they take the store when" in done.stdout
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[Etcd, Meshd, Meshd]]:
-    """Two real cores over one etcd."""
-    if program("etcd") is None:
-        pytest.skip("etcd is not installed here (Debian: etcd-server)")
-    with ExitStack() as stack:
-        etcd = Etcd(tmp_path / "etcd")
-        stack.callback(etcd.stop)
-        etcd.start_ready()
-        cores = []
-        for name in ("a", "b"):
-            (tmp_path / name).mkdir()
-            flags = ("--store", "etcd", "--etcd", ",".join(etcd.endpoints), "--node", name)
-            cores.append(Meshd(tmp_path / name, 1, *flags))
-            stack.callback(cores[-1].stop)
-            cores[-1].start()
-        for core in cores:
-            wait_until("meshd is ready", core.is_ready, 60)
-        yield etcd, cores[0], cores[1]
-
-
 def seen(core: Meshd) -> dict[str, Any]:
     """What a core says of each node."""
     said = json.loads(core.meshctl("nodes", "--json").stdout)
@@ -205,8 +183,8 @@ def test_a_wiped_store_and_two_cores(two: tuple[Etcd, Meshd, Meshd], tmp_path: P
 
 
 def _alarms(core: Meshd) -> list[str]:
-    return [each["state"].get("alarm", "?") for each in seen(core).values()]
+    return [each.get("state", {}).get("alarm", "?") for each in seen(core).values()]
 
 
 def _decided(core: Meshd) -> list[int]:
-    return [each["state"].get("services", 0) for each in seen(core).values()]
+    return [each.get("state", {}).get("services", 0) for each in seen(core).values()]

@@ -234,6 +234,11 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         entries = await self._store.history(limit, request.before or None)
         return pb.HistoryResponse(entries=map(_audit_message, entries))
 
+    @unary
+    async def Confirm(self, request: pb.ConfirmRequest, context: Any) -> pb.ConfirmResponse:  # noqa: N802
+        self._state.confirm(request.node, request.store_id, request.revision)
+        return pb.ConfirmResponse()
+
     @streaming
     async def Follow(  # noqa: N802
         self, request: pb.FollowRequest, context: Any
