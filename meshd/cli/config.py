@@ -36,6 +36,9 @@ PortNumber = Annotated[int, Field(ge=1, le=65535)]
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
+_SHORTEST_TOKEN = 16
+
+
 class Config(BaseModel):
     """Settings of `meshd serve` and `meshd answer`; keys are the flags' names."""
 
@@ -65,6 +68,7 @@ class Config(BaseModel):
     etcd_prefix: str = Field("/meshd/", alias="etcd-prefix", min_length=1, max_length=256)
     etcd_user: str | None = Field(None, alias="etcd-user", min_length=1)
     etcd_password_file: Path | None = Field(None, alias="etcd-password-file", validate_default=True)
+    deploy_token_file: Path | None = Field(None, alias="deploy-token-file")
     probe_in_flight: int = Field(256, alias="probe-in-flight", ge=1, le=4096)
     # Never more than there are cores.
     vantage: int = Field(2, ge=1, le=16)
@@ -140,6 +144,19 @@ class Config(BaseModel):
         if value is not None and not os.access(value, os.R_OK):
             raise ValueError(f"{value} cannot be read")
         return value
+
+    @field_validator("deploy_token_file")
+    @classmethod
+    def _check_token(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            length = len(value.read_bytes().strip())
+        except OSError as error:
+            raise ValueError(f"{value} cannot be read: {error.strerror}") from None
+        if length < _SHORTEST_TOKEN:
+            raise ValueError(f"{value} holds a token of less than {_SHORTEST_TOKEN} characters")
+        return value.absolute()
 
     @field_validator("etcd_key")
     @classmethod

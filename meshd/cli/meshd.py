@@ -63,6 +63,11 @@ _shared = with_options(
 @click.option("--advertise", help="Where other cores reach it, HOST:PORT  [as --grpc]")
 @click.option("--core", help="Other cores, for its answerers to turn to: HOST:PORT[,HOST:PORT]")
 @click.option("--http", help="Health and metrics, HOST:PORT  [127.0.0.1:7780]")
+@click.option(
+    "--deploy-token-file",
+    type=click.Path(),
+    help="Let in who shows its token: POST /v1/deployments begins a rollout  [nobody]",
+)
 @click.option("--insecure", is_flag=True, default=None, help="Allow gRPC beyond loopback.")
 @click.option("--probe-in-flight", type=int, help="Probes at once, at most  [256]")
 @click.option("--vantage", type=int, help="Cores that probe each instance  [2, or all]")
@@ -97,6 +102,7 @@ def core_settings(config: Config) -> CoreSettings:
         grpc=config.grpc,
         advertise=config.advertise,
         http=config.http,
+        deploy_token_file=config.deploy_token_file,
         probes=ProbeSettings(
             in_flight=config.probe_in_flight,
             vantage=config.vantage,

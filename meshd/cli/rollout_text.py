@@ -4,12 +4,13 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from meshd.cli.output import as_dict, make_table
+from meshd.cli.output import make_table
 from meshd.core.release import Phase, Rollout
 from meshd.v1 import records_pb2 as pb
 from meshd.v1 import rollout_pb2
 from meshd.v1.topology_pb2 import Flow
 from meshd.wire.release_messages import rollout_from_message
+from meshd.wire.rollout_form import rollout_entry
 
 _SPANS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "m"))
 COLUMNS = ("service", "to", "phase", "step", "clients", "id", "began", "by", "why")
@@ -70,8 +71,8 @@ def _because(rollout: Rollout, said: str) -> str:
 
 
 def told(message: pb.Rollout) -> dict[str, Any]:
-    """A rollout for programs: the record, and the share of clients that it gives its version."""
-    return as_dict(message) | {"percent": rollout_from_message(message).percent}
+    """A rollout for programs."""
+    return rollout_entry(rollout_from_message(message))
 
 
 def when(unix_s: float) -> str:

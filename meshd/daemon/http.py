@@ -1,4 +1,4 @@
-"""The HTTP face of a core: /healthz, /readyz and /metrics."""
+"""The HTTP face of a core: /healthz, /readyz and /metrics, and deployments if they are let in."""
 
 import asyncio
 import time
@@ -8,13 +8,20 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
+from meshd.daemon.deployments import Deployments
 from meshd.daemon.pump import Pump
 from meshd.daemon.state import State
 
 _UNAVAILABLE = 503
+_LARGEST_BODY = 64 << 10
 
 
-def application(state: State, pump: Pump, collectors: Iterable[Collector]) -> web.Application:
+def application(
+    state: State,
+    pump: Pump,
+    collectors: Iterable[Collector],
+    deployments: Deployments | None = None,
+) -> web.Application:
     """The routes; /metrics holds what `collectors` tell, which must not touch the event loop."""
     registry = CollectorRegistry()
     for collector in collectors:
@@ -31,10 +38,12 @@ def application(state: State, pump: Pump, collectors: Iterable[Collector]) -> we
         body = await asyncio.to_thread(generate_latest, registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    made = web.Application()
+    made = web.Application(client_max_size=_LARGEST_BODY)
     made.router.add_get("/healthz", healthz)
     made.router.add_get("/readyz", readyz)
     made.router.add_get("/metrics", metrics)
+    if deployments is not None:
+        deployments.add_to(made.router)
     return made
 
 
@@ -68,10 +77,14 @@ def _ready(state: State, pump: Pump) -> web.Response:
 
 
 async def start_http(
-    state: State, pump: Pump, address: tuple[str, int], collectors: Iterable[Collector]
+    state: State,
+    pump: Pump,
+    address: tuple[str, int],
+    collectors: Iterable[Collector],
+    deployments: Deployments | None = None,
 ) -> web.AppRunner:
     """Serve on (host, port); OSError if it cannot be had."""
-    runner = web.AppRunner(application(state, pump, collectors), access_log=None)
+    runner = web.AppRunner(application(state, pump, collectors, deployments), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, *address).start()
     return runner

@@ -47,5 +47,7 @@ class CoreSettings(BaseModel):
     # Where other cores reach this one's gRPC; None: there.
     advertise: str | None = None
     http: str
+    # Who shows its token may begin rollouts over HTTP; None: nobody may.
+    deploy_token_file: Path | None = None
     forget_after_s: float = 600.0
     probes: ProbeSettings = ProbeSettings()

@@ -1,13 +1,14 @@
-"""The form in which a service's document says how its rollouts go."""
+"""The forms in which a service's document says how its rollouts go, and rollouts are shown."""
 
 from typing import Annotated, Any
 
+from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from meshd.core.gates import Gate
-from meshd.core.release import Course, OnMissing, Step
+from meshd.core.release import Course, OnMissing, Rollout, Step
 from meshd.wire.forms import Seconds, Strings, as_list
-from meshd.wire.release_messages import chosen
+from meshd.wire.release_messages import chosen, rollout_to_message
 
 _USUAL = Course()
 
@@ -51,3 +52,13 @@ def course_entry(course: Course) -> dict[str, Any]:
         "min_reporters": course.min_reporters,
         "on_gate_missing": str(course.on_gate_missing),
     }
+
+
+def rollout_entry(rollout: Rollout) -> dict[str, Any]:
+    """A rollout for programs: its record, and the share of clients that get its version."""
+    made: dict[str, Any] = MessageToDict(
+        rollout_to_message(rollout),
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+    return made | {"percent": rollout.percent}

@@ -17,7 +17,7 @@ from meshd.core.gates import Gate
 from meshd.core.model import Prefix
 from meshd.core.release import Course, steps_of
 from meshd.core.selector import Version
-from meshd.core.valid import label, require
+from meshd.core.valid import label, one_line, require
 from meshd.v1 import records_pb2, rollout_pb2
 from meshd.wire.forms import Seconds, Strings
 from meshd.wire.rollout_form import percents
@@ -60,6 +60,12 @@ def _name(value: str) -> str:
     return _checked(value, lambda text: require(label(text)))
 
 
+def _line(value: str) -> str:
+    if not one_line(value, 128):
+        raise ValueError("must be at most 128 printable characters")
+    return value
+
+
 def _prefix(value: str) -> str:
     return _checked(value, Prefix.parse)
 
@@ -76,6 +82,7 @@ _Percents = Annotated[list[float], BeforeValidator(percents), AfterValidator(_ri
 _Duration = Annotated[Seconds, BeforeValidator(_number_as_text)]
 _Name = Annotated[str, AfterValidator(_name)]
 _Gates = Annotated[Strings, AfterValidator(lambda values: list(map(_gate, values)))]
+_Names = Annotated[Strings, AfterValidator(lambda values: list(map(_name, values)))]
 _Prefixes = Annotated[Strings, AfterValidator(lambda values: list(map(_prefix, values)))]
 
 
@@ -93,12 +100,12 @@ class StartForm(BaseModel):
     steps: _Percents | None = None
     every: _Duration | None = None
     gates: _Gates | None = None
-    min_outcomes: int | None = Field(None, ge=1)
-    min_reporters: int | None = Field(None, ge=1)
+    min_outcomes: int | None = Field(None, ge=1, le=10_000_000)
+    min_reporters: int | None = Field(None, ge=1, le=10_000)
     on_gate_missing: Literal["wait", "fail"] | None = None
-    pops: Strings = []
+    pops: _Names = []
     ranges: _Prefixes = []
-    author: str = ""
+    author: Annotated[str, AfterValidator(_line)] = ""
 
     @property
     def wants_usual(self) -> bool:

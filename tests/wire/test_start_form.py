@@ -67,7 +67,9 @@ def test_every_fault_is_listed() -> None:
         "min_outcomes": 0,
         "min_reporters": "many",
         "on_gate_missing": "panic",
+        "pops": ["eu", "E U"],
         "ranges": ["10.1.0.1/16"],
+        "author": "me\n",
         "stepz": 1,
     }
     with pytest.raises(Invalid) as refused:
@@ -83,7 +85,9 @@ def test_every_fault_is_listed() -> None:
         ("min_outcomes", "greater than or equal to 1"),
         ("min_reporters", "must be a whole number"),
         ("on_gate_missing", "'wait' or 'fail'"),
+        ("pops", "'E U'"),
         ("ranges", "10.1.0.1/16"),
+        ("author", "printable"),
         ("stepz", "is not known here"),
     ]
     assert len(said) == len(expected), said
