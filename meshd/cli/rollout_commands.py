@@ -259,7 +259,7 @@ def pause(server: Server, name: str, reason: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def resume(server: Server, name: str, reason: str, as_json: bool) -> None:
-    """Let a rollout go on that was paused, or begin that was held.
+    """Let a rollout go on that was paused.
 
     Example: meshctl rollout resume api
     """
@@ -273,7 +273,7 @@ def resume(server: Server, name: str, reason: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def promote(server: Server, name: str, to_end: bool, reason: str, as_json: bool) -> None:
-    """Take a rollout to its next step now, whatever its time and gates say.
+    """Take a rollout to its next step now, whatever its time and gates say; a held one begins.
 
     Example: meshctl rollout promote api --to-end
     """

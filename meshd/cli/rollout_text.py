@@ -54,20 +54,16 @@ def line(event: str, rollout: Rollout) -> str:
     """An event for people."""
     if event == "figures":
         return f"figures of {at_step(rollout)}: {'; '.join(rollout.figures)}"
-    if event == "done":
-        return f"done: {_because(rollout, share(rollout))}"
     if rollout.phase is Phase.ROLLED_BACK:
-        return f"rolled back: {_because(rollout, 'nobody gets ' + str(rollout.to))}"
+        return f"{rollout.reason or 'rolled back'}; nobody gets {rollout.service} {rollout.to}"
     if rollout.phase is Phase.HELD:
-        return _because(rollout, "held: it has not begun")
+        return f"held: nobody gets {rollout.service} {rollout.to} until it begins"
+    if rollout.phase is Phase.DONE:
+        return f"{rollout.reason or 'done'}; {share(rollout)}"
     said = f"{at_step(rollout)}: {share(rollout)}"
-    if rollout.phase is Phase.RUNNING:
-        return f"{said}, for {span(rollout.course.steps[rollout.step].hold_s)} at least"
-    return f"{rollout.phase}: {_because(rollout, said)}"
-
-
-def _because(rollout: Rollout, said: str) -> str:
-    return f"{said} ({rollout.reason})" if rollout.reason else said
+    if rollout.phase is Phase.PAUSED:
+        return f"{rollout.reason or 'paused'}; {said}"
+    return f"{said}, for {span(rollout.course.steps[rollout.step].hold_s)} at least"
 
 
 def told(message: pb.Rollout) -> dict[str, Any]:
@@ -101,6 +97,8 @@ def whole(rollout: Rollout) -> Iterator[str]:
     """All that there is to say of one rollout."""
     yield f"{rollout.name}: {rollout.service} to {rollout.to}, {rollout.scope}"
     yield f"  {line(str(rollout.phase), rollout)}"
+    if rollout.reason and rollout.phase in (Phase.HELD, Phase.RUNNING):
+        yield f"  why: {rollout.reason}"
     yield from (f"  {text}" for text in _course(rollout))
     if rollout.figures and not rollout.phase.is_over:
         yield f"  {line('figures', rollout)}"

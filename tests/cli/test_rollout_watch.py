@@ -84,8 +84,13 @@ UP = [(5, seen("running")), (6, seen("running", 0, "success 99.9 %")), (7, seen(
 
 def test_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
     core = Core()
-    core.says = [*UP, (7, UP[-1][1]), (8, seen("paused", 1, reason="lunch")),
-                 (9, seen("running", 1)), (10, seen("done", 2, "success 99.8 %"))]  # fmt: skip
+    core.says = [
+        *UP,
+        (7, UP[-1][1]),
+        (8, seen("paused", 1, reason="paused: lunch")),
+        (9, seen("running", 1)),
+        (10, seen("done", 2, "success 99.8 %", reason="done: all gates hold")),
+    ]
     with serving(core, free_port()) as address:
         assert ended([address], known=seen("running")) == 0
     lines = [line.split("  ", 2)[2] for line in capsys.readouterr().out.splitlines()]
@@ -93,10 +98,10 @@ def test_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
         "step 1 of 3: 1 % of all clients get api 1.3.0, for 1m at least",
         "figures of step 1 of 3: success 99.9 %",
         "step 2 of 3: 25 % of all clients get api 1.3.0, for 1m at least",
-        "paused: step 2 of 3: 25 % of all clients get api 1.3.0 (lunch)",
+        "paused: lunch; step 2 of 3: 25 % of all clients get api 1.3.0",
         "step 2 of 3: 25 % of all clients get api 1.3.0, for 1m at least",
         "figures of step 3 of 3: success 99.8 %",
-        "done: 100 % of all clients get api 1.3.0",
+        "done: all gates hold; 100 % of all clients get api 1.3.0",
     ]
 
 
@@ -120,8 +125,11 @@ def test_an_object_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_over_already_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended(["127.0.0.1:1"], known=seen("rolled-back", 1, reason="p99 above 1.2x")) == 1
-    assert "rolled back: nobody gets 1.3.0 (p99 above 1.2x)" in capsys.readouterr().out
+    assert (
+        ended(["127.0.0.1:1"], known=seen("rolled-back", 1, reason="rolled back at 25 %: gate p99"))
+        == 1
+    )
+    assert "rolled back at 25 %: gate p99; nobody gets api 1.3.0" in capsys.readouterr().out
     assert ended(["127.0.0.1:1"], known=seen("done", 2)) == 0
 
 
@@ -142,7 +150,7 @@ def test_another_core_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert said.count("step 1 of 3") == 2
     assert said.count("step 2 of 3") == 1
-    assert "done: 100 %" in said
+    assert "done; 100 %" in said
 
 
 def test_a_core_that_starts_again_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +198,7 @@ def test_a_core_that_hangs_is_left_for_another(
     other.says = [(9, seen("done", 2))]
     with serving(quiet, free_port()) as one, serving(other, free_port()) as two:
         assert ended([one, two], known=seen("running")) == 0
-    assert "done: 100 %" in capsys.readouterr().out
+    assert "done; 100 %" in capsys.readouterr().out
 
 
 def test_what_no_core_knows_any_more(
