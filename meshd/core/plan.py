@@ -3,28 +3,26 @@
 A plan can be looked at and refused before anything is written.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshd.core.errors import Fault, Invalid
 from meshd.core.guard import STRICT, Guard, guard_faults
-from meshd.core.hashing import BUCKETS
 from meshd.core.model import Force, Instance, Override, Record
-from meshd.core.ranges import Policy
 from meshd.core.references import Known, Lines, reference_faults, twin_faults
-from meshd.core.resolve import Spot, choose
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Change, Kind, Topology, kind_of
 from meshd.core.verdict import Verdict
+from meshd.core.whatif import Effect, Flow, Move, WeightedClient, effect
 
 DOCUMENT_KINDS = (Kind.ZONES, Kind.POPS, Kind.RANGES, Kind.SERVICES, Kind.INSTANCES)
 # Removing more of a service's instances at once than this share needs force.
 REMOVAL_SHARE = 0.3
 # What an operator says of an instance that is to lose its clients.
 _TAKES_OUT = (Force.DOWN, Force.LEAVE, Force.DRAIN)
-_SAMPLED_RANGES = 300
-_SAMPLED_BUCKETS = 128
-_COMPARED_SERVICES = 50
+
+
+Clients = Sequence[WeightedClient] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +56,13 @@ class PlannedEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Which share (0..1) of a Pop's clients would get another set, or another first instance.
-
-    Every Range of the Pop counts alike, whatever its size.
-    """
-
-    service: str
-    pop: str
-    set_changes: float
-    first_changes: float
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """Edits on top of `revision`; `unsafe` says why they need force."""
 
     revision: int
     edits: tuple[PlannedEdit, ...] = ()
     moves: tuple[Move, ...] = ()
+    flows: tuple[Flow, ...] = ()
     unsafe: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -153,20 +139,34 @@ def _referring(after: Topology, edits: Sequence[PlannedEdit]) -> Iterable[Record
         yield from after.services.values()
 
 
-def plan_document(snapshot: Snapshot, document: Document, guard: Guard = STRICT) -> Plan:
-    """Plan a document; Invalid lists every fault."""
+def plan_document(
+    snapshot: Snapshot,
+    document: Document,
+    guard: Guard = STRICT,
+    *,
+    moves: bool = True,
+    clients: Clients = None,
+) -> Plan:
+    """Plan a document; Invalid lists every fault. `moves` and `clients` as in `plan_edits`."""
     faults = document_faults(snapshot.topology, document, guard)
     if faults:
         raise Invalid(sorted(faults, key=lambda fault: fault.line))
-    return _plan(snapshot, document_edits(snapshot.topology, document))
+    edits = document_edits(snapshot.topology, document)
+    return _plan(snapshot, edits, moves=moves, clients=clients)
 
 
 def plan_edits(
-    snapshot: Snapshot, changes: Sequence[Change], guard: Guard = STRICT, *, moves: bool = True
+    snapshot: Snapshot,
+    changes: Sequence[Change],
+    guard: Guard = STRICT,
+    *,
+    moves: bool = True,
+    clients: Clients = None,
 ) -> Plan:
     """Plan changes of single records; Invalid lists every fault that they would cause.
 
-    Without `moves` it does not say whom they move, which takes most of the time.
+    Without `moves` it does not say whom they move, which takes most of the time; `clients` are
+    whom to look at instead of the Ranges.
     """
     topology = snapshot.topology
     edits = []
@@ -189,16 +189,18 @@ def plan_edits(
     ]
     if faults:
         raise Invalid(faults)
-    return _plan(snapshot, tuple(edits), moves=moves)
+    return _plan(snapshot, tuple(edits), moves=moves, clients=clients)
 
 
-def _plan(snapshot: Snapshot, edits: tuple[PlannedEdit, ...], *, moves: bool = True) -> Plan:
+def _plan(
+    snapshot: Snapshot, edits: tuple[PlannedEdit, ...], *, moves: bool, clients: Clients
+) -> Plan:
     before = snapshot
     changes = [Change(edit.kind, edit.name, edit.after) for edit in edits]
     after = before.advance(changes, before.topology.revision)
     unsafe = _unsafe(before, after, edits)
-    found, notes = _moves(before, after) if moves else ((), ())
-    return Plan(before.topology.revision, edits, found, unsafe, notes)
+    found = effect(before, after, clients) if moves and edits else Effect()
+    return Plan(before.topology.revision, edits, found.moves, found.flows, unsafe, found.notes)
 
 
 def _unsafe(before: Snapshot, after: Snapshot, edits: Sequence[PlannedEdit]) -> tuple[str, ...]:
@@ -263,73 +265,3 @@ def _loss(service: str, count: int, held: int) -> str:
     if count >= 2 and count > held * REMOVAL_SHARE:
         return f"service {service} would lose {count} of {held} instances at once"
     return ""
-
-
-def _moves(before: Snapshot, after: Snapshot) -> tuple[tuple[Move, ...], tuple[str, ...]]:
-    same_ranges = before.topology.ranges is after.topology.ranges
-    names = [
-        name
-        for name, view in after.views.items()
-        if name in before.views and not (same_ranges and before.views[name] is view)
-    ]
-    notes = [f"service {name} is new" for name in after.views if name not in before.views]
-    if len(names) > _COMPARED_SERVICES:
-        notes.append(f"moves are shown for {_COMPARED_SERVICES} of {len(names)} services")
-    sampled = _sampled_policies(before, after)
-    moves = [
-        move
-        for name in sorted(names)[:_COMPARED_SERVICES]
-        for move in _moves_of(before.views[name], after.views[name], sampled)
-        if move.set_changes or move.first_changes
-    ]
-    return tuple(moves), tuple(notes)
-
-
-PolicyPair = tuple[Policy, Policy]
-
-
-def _sampled_policies(before: Snapshot, after: Snapshot) -> Mapping[str, Mapping[PolicyPair, int]]:
-    """Pop -> (policy before, policy after) -> how many of the sampled Ranges have them."""
-    prefixes = sorted(
-        {entry.prefix for snapshot in (before, after) for entry in snapshot.topology.ranges}
-    )
-    step = max(1, len(prefixes) // _SAMPLED_RANGES)
-    found: dict[str, dict[PolicyPair, int]] = {}
-    for prefix in prefixes[::step]:
-        old = before.topology.ranges.family(prefix.version).policy(prefix.network)
-        new = after.topology.ranges.family(prefix.version).policy(prefix.network)
-        pairs = found.setdefault(old.pop or new.pop or "", {})
-        pairs[old, new] = pairs.get((old, new), 0) + 1
-    return found
-
-
-def _moves_of(
-    old: ServiceView, new: ServiceView, sampled: Mapping[str, Mapping[PolicyPair, int]]
-) -> Iterable[Move]:
-    compared: dict[tuple[int, int], tuple[float, float]] = {}
-    for pop, pairs in sampled.items():
-        total = sum(pairs.values())
-        sets = firsts = 0.0
-        for (was, becomes), count in pairs.items():
-            key = (old.policy_key(was), new.policy_key(becomes))
-            if key not in compared:
-                compared[key] = _changed_share((old, was), (new, becomes))
-            sets += compared[key][0] * count / total
-            firsts += compared[key][1] * count / total
-        yield Move(new.service.name, pop, round(sets, 4), round(firsts, 4))
-
-
-def _changed_share(
-    old: tuple[ServiceView, Policy], new: tuple[ServiceView, Policy]
-) -> tuple[float, float]:
-    """The share of sampled buckets whose set, and whose first instance, differ."""
-    sets = firsts = 0
-    buckets = range(0, BUCKETS, BUCKETS // _SAMPLED_BUCKETS)
-    for bucket in buckets:
-        was, becomes = (
-            [ranked.member.instance.name for ranked in choose(view, Spot(), policy, bucket).chosen]
-            for view, policy in (old, new)
-        )
-        sets += set(was) != set(becomes)
-        firsts += was[:1] != becomes[:1]
-    return sets / len(buckets), firsts / len(buckets)

@@ -25,7 +25,14 @@ from meshd.core.model import (
     Service,
     Zone,
 )
-from meshd.core.plan import DOCUMENT_KINDS, Document, Plan, document_faults, plan_document
+from meshd.core.plan import (
+    DOCUMENT_KINDS,
+    Clients,
+    Document,
+    Plan,
+    document_faults,
+    plan_document,
+)
 from meshd.core.release import Experiment, Rollout
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Kind, kind_of
@@ -165,13 +172,20 @@ def parse(text: str) -> Document:
     return document
 
 
-def plan_text(snapshot: Snapshot, text: str, guard: Guard = STRICT) -> Plan:
+def plan_text(
+    snapshot: Snapshot,
+    text: str,
+    guard: Guard = STRICT,
+    *,
+    moves: bool = True,
+    clients: Clients = None,
+) -> Plan:
     """Plan a document; Invalid lists every fault of its form and of its references, by line."""
     document, faults = read(text)
     if faults:
         faults += document_faults(snapshot.topology, document, guard) if document.kinds else []
         raise Invalid(sorted(faults, key=lambda fault: fault.line))
-    return plan_document(snapshot, document, guard)
+    return plan_document(snapshot, document, guard, moves=moves, clients=clients)
 
 
 def describe(record: Record) -> str:

@@ -246,9 +246,10 @@ def test_moves_are_what_all_buckets_say(change: Change) -> None:
     shares = [brute(BEFORE, after, prefix) for prefix in ranges]
     wanted = [sum(column) / len(shares) for column in zip(*shares, strict=True)]
     move = next(m for m in plan.moves if (m.service, m.pop) == ("api", "us"))
-    # 128 of 1,024 buckets are sampled: four standard deviations at worst.
-    assert move.set_changes == pytest.approx(wanted[0], abs=0.18)
-    assert move.first_changes == pytest.approx(wanted[1], abs=0.18)
+    assert move.set_changes == pytest.approx(wanted[0], abs=1e-5)
+    assert move.first_changes == pytest.approx(wanted[1], abs=1e-5)
+    flows = [f.share for f in plan.flows if (f.service, f.pop) == ("api", "us")]
+    assert sum(flows) == pytest.approx(int(move.first_changes > 0), abs=1e-5)
 
 
 def test_nobody_moves_by_what_concerns_others() -> None:
