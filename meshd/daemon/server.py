@@ -9,6 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from meshd.core.guard import STRICT, Guard
+from meshd.daemon.commits import Commits
 from meshd.daemon.pump import Pump
 from meshd.daemon.reports import MOST_REPORTERS
 from meshd.daemon.rpc.cluster import Cluster
@@ -111,7 +112,8 @@ async def start_server(
     server = grpc.aio.server(
         options=_OPTIONS, maximum_concurrent_rpcs=most, interceptors=[Waiting(state, pump.reach)]
     )
-    topology = Topology(store, state, pump, guard)
+    commits = Commits(store, state, pump)
+    topology = Topology(store, state, pump, commits, guard)
     topology_pb2_grpc.add_TopologyServicer_to_server(topology, server)
     resolver = Resolver(state, pump.observed, pump.reports)
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)

@@ -12,6 +12,7 @@ from meshd.core.errors import Conflict
 from meshd.core.names import to_wire
 from meshd.core.resolve import Client, resolve
 from meshd.core.snapshot import Snapshot
+from meshd.daemon.commits import Commits
 from meshd.daemon.pump import snapshot_of
 from meshd.daemon.rpc.topology import Topology
 from meshd.daemon.store.base import Author, Put
@@ -95,7 +96,9 @@ async def test_two_commits_from_one_state_do_not_both_pass(tmp_path: Path) -> No
         guard = made.state.guard
         late = plan_text(made.state.snapshot, DOCUMENT.replace("max_answers: 4", "max_answers: 2"))
         await made.apply(DOCUMENT.replace("max_answers: 4", "max_answers: 3"))
-        service = Topology(made.store, made.state, made.pump)
+        service = Topology(
+            made.store, made.state, made.pump, Commits(made.store, made.state, made.pump)
+        )
         with pytest.raises(Conflict):
             await service._write(late, Author("late", "test"), guard, force=False)
         assert made.state.snapshot.topology.services["api"].max_answers == 3

@@ -3,43 +3,37 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from meshd.core import plan as planning
 from meshd.core.errors import (
-    Conflict,
     Fault,
     Invalid,
     Malformed,
     MeshError,
     NotFound,
     Refused,
-    Unavailable,
 )
 from meshd.core.guard import STRICT, Guard
 from meshd.core.model import Override, Record
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Change, Kind
+from meshd.daemon.commits import Commits
 from meshd.daemon.pump import Pump
 from meshd.daemon.rpc.follow import follow
 from meshd.daemon.rpc.status import streaming, unary
 from meshd.daemon.state import State
-from meshd.daemon.store.base import AuditEntry, Author, Delete, Expect, Put, Store, Write
+from meshd.daemon.store.base import AuditEntry, Author, Delete, Put, Store, Write
 from meshd.v1 import topology_pb2 as pb
 from meshd.v1 import topology_pb2_grpc
 from meshd.wire.document import describe, plan_text
 from meshd.wire.follow import PART_RECORDS
 from meshd.wire.messages import change_from_message, record_to_message
-from meshd.wire.records import GUARD_KEY, key_of, kind_and_name, record_of, value_of
+from meshd.wire.records import key_of, kind_and_name, record_of, value_of
 
 _MAX_HISTORY = 1000
 _LONGEST_S = 86_400.0
-# How long a writer waits for the commit of another core that came first, and how often in all.
-_BEHIND_S = 1.5
-_TRIES = 10
-
-_T = TypeVar("_T")
 
 
 class _Expiry(NamedTuple):
@@ -52,15 +46,16 @@ class _Expiry(NamedTuple):
 class Topology(topology_pb2_grpc.TopologyServicer):
     """Serves the topology from the state; writes go to the store and come back by its follow."""
 
-    def __init__(self, store: Store, state: State, pump: Pump, guard: Guard = STRICT) -> None:
+    def __init__(
+        self, store: Store, state: State, pump: Pump, commits: Commits, guard: Guard = STRICT
+    ) -> None:
         self._store = store
         self._state = state
         self._pump = pump
         self._guard = guard
         # Of the overrides that expire, those that this core wrote.
         self._expiries: dict[str, _Expiry] = {}
-        # Of two commits planned from one state one is refused: here each waits for its turn.
-        self._turn = asyncio.Lock()
+        self._commits = commits
 
     @streaming
     async def Get(self, request: pb.GetRequest, context: Any) -> AsyncIterator[pb.GetResponse]:  # noqa: N802
@@ -107,7 +102,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
             revision = await self._write(plan, author, guard, force=request.force)
             return pb.ApplyResponse(revision=revision, plan=_plan_message(plan))
 
-        return await self._planned(request.revision, attempt)
+        return await self._commits.planned(request.revision, attempt)
 
     @unary
     async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:  # noqa: N802
@@ -127,51 +122,7 @@ class Topology(topology_pb2_grpc.TopologyServicer):
             await self._replace_expiries(plan, expiries)
             return pb.CommitResponse(revision=revision)
 
-        return await self._planned(request.revision, attempt)
-
-    async def _planned(
-        self, revision: int, attempt: Callable[[int, Snapshot], Awaitable[_T]]
-    ) -> _T:
-        """Plan and write, as of the revision that was looked at; 0: as things are now.
-
-        As things are now is tried again where a commit of another core came first.
-        """
-        if revision:
-            await self._reach(revision)
-        has_waited = self._turn.locked()
-        async with self._turn:
-            if has_waited and self._pump.reach.is_away:
-                # Whoever was before has found out: not everybody need wait for that.
-                raise Unavailable(f"nothing is written: {self._pump.reach.reason}")
-            for _ in range(_TRIES):
-                guard, snapshot = self._state.guard, self._state.snapshot
-                _check_planned(revision, guard)
-                try:
-                    return await attempt(guard, snapshot)
-                except Conflict as error:
-                    refused = error
-                    if revision or not await self._passed(guard):
-                        break
-            raise refused
-
-    async def _reach(self, revision: int) -> None:
-        """Wait a little if the plan was made by a core that is ahead; Unavailable."""
-        if not await self._pump.following.catch_up(revision):
-            held = self._state.snapshot.topology.revision
-            raise Unavailable(
-                f"this core is at revision {held}, behind {revision} of the plan: try again"
-            )
-
-    async def _passed(self, guard: int) -> bool:
-        """Wait a little for the commit that came first; True if it was swapped in."""
-        self._pump.following.load_soon()
-        try:
-            async with asyncio.timeout(_BEHIND_S):
-                while self._state.guard <= guard:
-                    await self._state.moved()
-        except TimeoutError:
-            return False
-        return True
+        return await self._commits.planned(request.revision, attempt)
 
     @contextlib.asynccontextmanager
     async def _granted(self, lives: Mapping[str, float]) -> AsyncIterator[dict[str, _Expiry]]:
@@ -211,22 +162,8 @@ class Topology(topology_pb2_grpc.TopologyServicer):
         if plan.unsafe and not force:
             raise Refused("; ".join(plan.unsafe) + " (force would do it)")
         writes = _writes(plan.changes(), leases or {})
-        if writes:
-            # Two topology commits planned from one state cannot both pass. The value must change,
-            # for a store makes no revision of what stays the same.
-            writes.append(Put(GUARD_KEY, str(guard).encode()))
-        # With nothing to write the store is asked too: there may be, where this core lags.
-        try:
-            revision = await self._store.commit(writes, author, [Expect(GUARD_KEY, guard)])
-        except Conflict as error:
-            raise Conflict(
-                f"somebody else changed the topology at the same moment ({error}):"
-                " look at what there is now and try again"
-            ) from None
-        if not writes:
-            return plan.revision
-        await self._pump.following.seen(revision)
-        return revision
+        revision = await self._commits.write(writes, author, guard)
+        return revision if writes else plan.revision
 
     @unary
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:  # noqa: N802
@@ -277,15 +214,6 @@ def _page(snapshot: Snapshot, records: Sequence[Record]) -> pb.GetResponse:
         verdict = snapshot.verdict(instance)
         page.verdicts[name] = verdict
     return page
-
-
-def _check_planned(revision: int, guard: int) -> None:
-    """Conflict if the topology changed since something was planned; 0: it was not."""
-    if revision and guard > revision:
-        raise Conflict(
-            f"the topology changed (revision {guard}) since this was planned at "
-            f"revision {revision}: plan again"
-        )
 
 
 def _changes(edits: Iterable[pb.Edit]) -> Sequence[Change]:
