@@ -32,7 +32,8 @@ def advanced(
     """What it becomes now; None: it stays where it is.
 
     A gate that is surely broken rolls it back at once. When its step's time is over, it goes on
-    if all gates hold; one that cannot be judged keeps it waiting, or fails it.
+    if all gates hold; one that cannot be judged keeps it waiting, or fails it. Once all in a
+    scope that is not everybody have it, it pauses.
     """
     if rollout.phase is not Phase.RUNNING:
         return None
@@ -46,10 +47,18 @@ def advanced(
         return None
     open_ = [reading for reading in seen if reading.ruling is not Ruling.PASS]
     if not open_:
-        return _next(told, "all gates hold")
+        return _on(told, elapsed_s)
     if rollout.course.on_gate_missing is OnMissing.FAIL:
         return _back(told, f"gate {open_[0]}, when the time of its step was over")
     return None
+
+
+def _on(rollout: Rollout, elapsed_s: float) -> Rollout:
+    """To the next step; to those out of its scope it does not go by itself."""
+    if rollout.scope.is_all or rollout.step < len(rollout.course.steps) - 1:
+        return _next(rollout, "all gates hold")
+    said = f"{rollout.scope}: all have it and all gates hold; `promote` brings it to everybody"
+    return replace(rollout, phase=Phase.PAUSED, held_s=elapsed_s, reason=said)
 
 
 def gates_of(rollout: Rollout, evidence: Evidence) -> tuple[Reading, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
+from meshd.daemon.deployments import Deployments
 from meshd.daemon.duties import Duties
 from meshd.daemon.exchange import Exchange
 from meshd.daemon.exchange_metrics import ExchangeCollector
@@ -23,6 +24,7 @@ from meshd.daemon.observed import Observed
 from meshd.daemon.probes.own import guard_of
 from meshd.daemon.probes.prober import Prober
 from meshd.daemon.pump import Pump, snapshot_of
+from meshd.daemon.rollout_metrics import RolloutCollector
 from meshd.daemon.rpc.cluster import Cluster
 from meshd.daemon.saved import keep_saved, read_saved
 from meshd.daemon.server import start_server
@@ -120,9 +122,14 @@ async def run(settings: CoreSettings) -> None:
             CoreCollector(state, pump, pump.reach, lambda: server.registry.streams),
             ExchangeCollector(exchange, pump.reports),
             prober.metrics,
+            RolloutCollector(state, server.rollouts.advancing, pump.reports.arms),
             *of_store,
         ]
-        runner = await start_http(state, pump, (host.strip("[]"), int(port)), collectors)
+        token = settings.deploy_token_file
+        deployments = Deployments(state, server.rollouts, token) if token else None
+        runner = await start_http(
+            state, pump, (host.strip("[]"), int(port)), collectors, deployments
+        )
         stack.push_async_callback(runner.cleanup)
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
         jobs = (
@@ -131,6 +138,7 @@ async def run(settings: CoreSettings) -> None:
             pump.run_store(),
             pump.run_signals(),
             pump.run_ticks(),
+            server.rollouts.advancing.run(),
             prober.run(),
             members.run(),
             exchange.run(),

@@ -100,6 +100,10 @@ class Pump:
         """What an operator has to decide about the store; empty: nothing."""
         return self.following.alarm
 
+    def revision_of(self, key: str) -> int | None:
+        """The revision at which a key that is swapped in was put; None: not there, or not known."""
+        return self._revisions.get(key)
+
     def wake(self) -> None:
         """Something was observed: swap it in soon."""
         self._wake.set()

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from meshd.core.ejection import Ejection, begun, ejections
+from meshd.core.evidence import Whence
 from meshd.core.histogram import Histogram, merged
 from meshd.core.model import Instance
 from meshd.core.outcomes import (
@@ -27,6 +28,8 @@ from meshd.core.ranking import Member
 from meshd.core.signals import NO_SIGNAL
 from meshd.core.snapshot import ServiceView, Snapshot
 from meshd.core.topology import Change
+from meshd.daemon.arms import Arms
+from meshd.daemon.evidence import Testimony
 from meshd.daemon.observed import Observed
 
 MOST_REPORTERS = 10_000
@@ -116,6 +119,7 @@ class Reports:
         self._taken: dict[str, float] = {}
         # Outcomes that did not get to another core.
         self.lost = 0
+        self.testimony, self.arms = Testimony(), Arms()
         self.batches = 0
         self.calls = 0
         self.dropped = 0
@@ -204,12 +208,20 @@ class Reports:
         voices[who] = heard(before, outcome, now)
         self._voices[name] = voices
         self.calls += outcome.attempts
+        self._testify(snapshot, who.host, name, outcome)
         if outcome.latency:
             of_name = self._latency.setdefault(name, {})
             pop = _pop_of(snapshot, who.host)
             of_name.setdefault(pop, _Latency(now)).add(outcome.latency, now)
         self._turns.setdefault(snapshot.topology.instances[name].service)
         return True
+
+    def _testify(self, snapshot: Snapshot, host: str, name: str, outcome: Outcome) -> None:
+        """Tell those who compare versions."""
+        instance = snapshot.topology.instances[name]
+        self.arms.note(snapshot, instance.service, host, outcome)
+        if self.testimony.is_of(instance):
+            self.testimony.note(instance, Whence(host, _pop_of(snapshot, host)), outcome)
 
     def _has_room(self, voices: dict[Reporter, Voice], now: float) -> bool:
         if len(voices) < MOST_VOICES and self._size < MOST_IN_ALL:

@@ -12,10 +12,12 @@ from meshd.core.guard import STRICT, Guard
 from meshd.daemon.commits import Commits
 from meshd.daemon.pump import Pump
 from meshd.daemon.reports import MOST_REPORTERS
+from meshd.daemon.rollouts import Advancing
 from meshd.daemon.rpc.cluster import Cluster
 from meshd.daemon.rpc.registry import MOST_STREAMS, Registry
 from meshd.daemon.rpc.reporter import Reporter
 from meshd.daemon.rpc.resolver import Resolver
+from meshd.daemon.rpc.rollouts import Rollouts
 from meshd.daemon.rpc.topology import Topology
 from meshd.daemon.rpc.waiting import Waiting
 from meshd.daemon.state import State
@@ -29,6 +31,8 @@ from meshd.v1 import (
     reporter_pb2_grpc,
     resolver_pb2,
     resolver_pb2_grpc,
+    rollout_pb2,
+    rollout_pb2_grpc,
     topology_pb2,
     topology_pb2_grpc,
 )
@@ -62,6 +66,7 @@ _SERVICES = (
     resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name,
     registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
     reporter_pb2.DESCRIPTOR.services_by_name["Reporter"].full_name,
+    rollout_pb2.DESCRIPTOR.services_by_name["Rollouts"].full_name,
 )
 
 
@@ -75,6 +80,7 @@ class Server:
     health: health.aio.HealthServicer
     names: Sequence[str]
     cluster: Cluster | None
+    rollouts: Rollouts
 
     async def stop(self, grace_s: float | None) -> None:
         """End it in order: processes that are registered are still there afterwards."""
@@ -120,6 +126,8 @@ async def start_server(
     registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
     reporter = Reporter(state, pump.reports)
     reporter_pb2_grpc.add_ReporterServicer_to_server(reporter, server)
+    rollouts = Rollouts(state, Advancing(state, pump, commits))
+    rollout_pb2_grpc.add_RolloutsServicer_to_server(rollouts, server)
     names = [*_SERVICES]
     if cluster is not None:
         cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
@@ -137,6 +145,6 @@ async def start_server(
         if not bound and not address.startswith("unix:"):
             raise OSError(f"cannot listen on {address}")
     await server.start()
-    made = Server(server, registry, reporter, servicer, names, cluster)
+    made = Server(server, registry, reporter, servicer, names, cluster, rollouts)
     await made.begin(state)
     return made

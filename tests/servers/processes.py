@@ -194,11 +194,11 @@ class Meshd(Server):
                 registry_pb2_grpc.RegistryStub(channel),
             )
 
-    def meshctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def meshctl(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run meshctl against this core."""
         command = [sys.executable, "-m", "meshd.cli.meshctl", "--server", self.grpc, *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+            command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout_s
         )
 
     def _part(self, module: str) -> list[int]:
