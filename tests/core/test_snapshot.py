@@ -190,6 +190,18 @@ def test_what_a_rollout_notes_renews_nothing() -> None:
     assert paused.views is before.views, "its share stays as it is"
 
 
+def test_policies_are_told_apart_by_the_marks_that_a_service_uses() -> None:
+    """Replies are remembered by it: clients of one pop, in and out of a rollout's range."""
+    snapshot = samples.in_motion()
+    table = snapshot.topology.ranges.v4
+    inside, outside = table.policy(0x0A020005), table.policy(0xC0000205)
+    assert inside.pop == outside.pop == "us"
+    assert inside.marks == {"10.2.0.0/16"}
+    api, old = snapshot.views["api"], snapshot.views["old"]
+    assert api.policy_key(inside) != api.policy_key(outside)
+    assert old.policy_key(inside) == old.policy_key(outside)
+
+
 def test_motions_of_services_that_come_and_change() -> None:
     """A rollout that is there before its service; a policy that hides what it did not."""
     done = Rollout("api-1", "api", Version("1.2"), phase=Phase.DONE)
