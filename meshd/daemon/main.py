@@ -27,7 +27,7 @@ from meshd.daemon.pump import Pump, snapshot_of
 from meshd.daemon.rollout_metrics import RolloutCollector
 from meshd.daemon.rpc.cluster import Cluster
 from meshd.daemon.saved import keep_saved, read_saved
-from meshd.daemon.server import start_server
+from meshd.daemon.server import Server, start_server
 from meshd.daemon.settings import CoreSettings
 from meshd.daemon.state import State
 from meshd.daemon.store.base import Store
@@ -125,11 +125,9 @@ async def run(settings: CoreSettings) -> None:
             RolloutCollector(state, server.rollouts.advancing, pump.reports.arms),
             *of_store,
         ]
-        token = settings.deploy_token_file
-        deployments = Deployments(state, server.rollouts, token) if token else None
-        runner = await start_http(
-            state, pump, (host.strip("[]"), int(port)), collectors, deployments
-        )
+        where = (host.strip("[]"), int(port))
+        deployments = _deployments(settings, state, server)
+        runner = await start_http(state, pump, where, collectors, deployments)
         stack.push_async_callback(runner.cleanup)
         log.info("core ready: grpc=%s http=%s %r", settings.grpc, settings.http, state)
         jobs = (
@@ -147,6 +145,11 @@ async def run(settings: CoreSettings) -> None:
             forget_absent(gate, state, settings.forget_after_s),
         )
         await _work(jobs, stopped, members)
+
+
+def _deployments(settings: CoreSettings, state: State, server: Server) -> Deployments | None:
+    token = settings.deploy_token_file
+    return Deployments(state, server.rollouts, token) if token else None
 
 
 async def _work(
