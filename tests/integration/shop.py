@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from tests.servers.processes import ROOT, Meshd, Server, free_port, wait_until
 from tests.servers.queries import Asker, addresses
 
 NAME = "shop.mesh.internal"
+# From the start of one program to that of the next.
+_APART_S = 0.04
 OLD, NEW = "1.2.0", "1.3.0"
 # Instance -> (its address, its version).
 INSTANCES = {
@@ -205,9 +207,12 @@ class Users(Loop):
 
     async def run(self) -> None:
         """All of them until the end."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
-                group.create_task(self._use(number))
+        async with AsyncExitStack() as stack:
+            for reporter in self._reporters:
+                await stack.enter_async_context(reporter)
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._count):
+                    group.create_task(self._use(number))
 
     async def _use(self, number: int) -> None:
         reporter = self._reporters[number % len(self._reporters)]
@@ -217,7 +222,9 @@ class Users(Loop):
             client=f"127.0.3.{number + 1}",
             report=reporter,
         )
-        async with reporter, httpx.AsyncClient(transport=transport, timeout=5.0) as client:
+        # Each has connections of its own: all at once they would wait for each other.
+        await asyncio.sleep(number * _APART_S)
+        async with httpx.AsyncClient(transport=transport, timeout=5.0) as client:
             while not self.stop.is_set():
                 await self._get(client)
                 await asyncio.sleep(self._pause_s)

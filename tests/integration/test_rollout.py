@@ -101,7 +101,8 @@ def test_a_bad_version_is_rolled_back(tmp_path: Path) -> None:
     """Its health checks are green, and five of a hundred requests fail."""
     need_powerdns()
     with running(tmp_path, "on_new_version: hold") as shop:
-        wait_until("the baseline is noted", lambda: shop.status()["phase"] == "done", 60)
+        wait_until("a baseline", lambda: shop.rollout("status", "shop").returncode == 0, 60)
+        assert shop.status()["phase"] == "done"
         shop.fail(NEW, 0.05)
         shop.deploy(OLD, NEW, more="on_new_version: hold")
         with Users(shop, 250, 150) as users, plain(shop) as clients:
@@ -123,4 +124,4 @@ def test_a_bad_version_is_rolled_back(tmp_path: Path) -> None:
             assert len(failed) <= 0.1 * asked, failed[:5]
             served = sum(n for name, n in users.served.items() if name.startswith("new"))
             assert 0 < served <= 0.2 * users.requests
-            assert events[-1]["phase"] == "rolled-back"
+            assert events[-1]["rollout"]["phase"] == "rolled-back"
