@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshd.core.model import Service
-from meshd.core.release import OnMissing, OnNew, Rollout
+from meshd.core.release import OnMissing, OnNew, Phase, Rollout
 from meshd.core.selector import Exact, Split, select
 from meshd.core.snapshot import Snapshot
 from meshd.core.topology import Topology
@@ -12,11 +12,12 @@ from meshd.core.topology import Topology
 # How long a step has lasted is written down so often, and after this share of the longer of its
 # time and what has passed: a core that dies costs that much at most.
 _NOTE_S, _NOTE_SHARE = 5.0, 0.1
+_UNDERWAY = (Phase.RUNNING, Phase.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The rollouts of each service, the one of each that is not over, and who receives versions.
+    """The rollouts of each service, the one of each that is under way, and who receives versions.
 
     `receiving`: services in which new versions wait for their rollout.
     """
@@ -34,7 +35,7 @@ class Lines:
         for rollout in sorted(topology.rollouts.values(), key=lambda each: each.order):
             by_service.setdefault(rollout.service, []).append(rollout)
         newest = {service: line[-1] for service, line in by_service.items()}
-        moving = {service: each for service, each in newest.items() if not each.phase.is_over}
+        moving = {service: each for service, each in newest.items() if each.phase in _UNDERWAY}
         receiving = [s.name for s in topology.services.values() if s.on_new is not OnNew.FOLLOW]
         return cls(topology.rollouts, topology.services, by_service, moving, receiving)
 
@@ -44,12 +45,15 @@ class Lines:
 
 
 def settled(snapshot: Snapshot, rollout: Rollout) -> Service | None:
-    """The service as it must be once a rollout is done; None: as it is, it finds the version."""
+    """The service as it must be once a rollout is done; None: as it is, all get the version.
+
+    Where its selector stands for other versions too, some clients would go back to them.
+    """
     view = snapshot.views.get(rollout.service)
     if view is None or isinstance(view.service.selector, Split):
         return None
     seen = [version for version in view.versions if not view.motion.why_hidden(version)]
-    if rollout.to in select(view.service.selector, [*seen, rollout.to], view.channels):
+    if select(view.service.selector, [*seen, rollout.to], view.channels) == {rollout.to}:
         return None
     return replace(view.service, selector=Exact(rollout.to))
 

@@ -101,8 +101,11 @@ class Pump:
         return self.following.alarm
 
     def revision_of(self, key: str) -> int | None:
-        """The revision at which a key that is swapped in was put; None: not there, or not known."""
-        return self._revisions.get(key)
+        """The revision of a key as the snapshot holds it; None: not there, or not known now."""
+        # Keys are noted before they are swapped in: whoever read the snapshot would pass for one
+        # who has seen what is still to come.
+        revision = self._revisions.get(key, 0)
+        return revision if 0 < revision <= self._state.snapshot.topology.revision else None
 
     def wake(self) -> None:
         """Something was observed: swap it in soon."""

@@ -200,6 +200,7 @@ class Reports:
         """As `note`, for a service that this core decides on."""
         if not outcome.attempts:
             return True
+        self._testify(snapshot, who.host, name, outcome)
         voices = self._voices.get(name, {})
         before = voices.pop(who, None)
         if before is None and not self._has_room(voices, now):
@@ -208,7 +209,6 @@ class Reports:
         voices[who] = heard(before, outcome, now)
         self._voices[name] = voices
         self.calls += outcome.attempts
-        self._testify(snapshot, who.host, name, outcome)
         if outcome.latency:
             of_name = self._latency.setdefault(name, {})
             pop = _pop_of(snapshot, who.host)

@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from meshd.core.errors import Conflict, Refused, Unavailable
+from meshd.core.errors import Conflict, Invalid, MeshError, Refused
 from meshd.core.judging import Reading
+from meshd.core.references import Known, reference_faults
 from meshd.core.release import Phase, Rollout
 from meshd.core.rollout import Begun, advanced, begun, due, gates_of, noted, over_and_done
 from meshd.core.snapshot import Snapshot
@@ -83,14 +85,16 @@ class Advancing:
             for service in self._lines.receiving:
                 if self._decides(service):
                     await self._receive(service)
-        except Unavailable as error:
-            # None of the others would be written either.
-            log.info("rollouts not moved: %s", error)
+        except MeshError as error:
+            # None of the others would be written either, as a rule; the next tick tries again.
+            log.warning("rollouts not moved: %s", error)
 
     def _look(self, topology: Topology, now: float) -> Mapping[str, Rollout]:
         """The rollouts under way; all cores count how long each step lasts."""
         if not self._lines.are_of(topology):
             self._lines = Lines.of(topology)
+            for service in self._asked.keys() - set(self._lines.receiving):
+                del self._asked[service]
         moving = self._lines.moving
         clocks = {}
         for each in moving.values():
@@ -160,23 +164,19 @@ class Advancing:
         author: Callable[[Rollout, Rollout], Author],
     ) -> tuple[Rollout, int]:
         """Move a rollout by hand: what it becomes, by how long it stood, and the revision."""
-        stands: list[object] = []
 
         async def attempt() -> tuple[Rollout, int]:
             rollout = find(self._state.snapshot.topology)
             revision = self._pump.revision_of(key_of(Kind.ROLLOUTS, rollout.name))
-            stands[:] = [rollout.name]
             if revision is None:
-                raise Unavailable("this core does not know yet where rollouts stand: try again")
+                raise Conflict(f"this core does not know where {rollout.name} stands: try again")
             now = time.monotonic()
             after = become(rollout, self.elapsed_s(rollout, now))
             return after, await self._write(rollout, after, revision, author(rollout, after))
 
-        def stood() -> object:
-            keys = [key_of(Kind.ROLLOUTS, str(name)) for name in stands]
-            return self._state.guard, [self._pump.revision_of(key) for key in keys]
-
-        return await self._commits.again(attempt, stood)
+        return await self._commits.again(
+            attempt, lambda: (self._state.guard, self._state.snapshot.topology.rollouts)
+        )
 
     async def begin(
         self, wanted: Callable[[Snapshot], Rollout], author: Author
@@ -188,6 +188,8 @@ class Advancing:
             made = begun(rollouts.values(), wanted(snapshot))
             if not made.is_new:
                 return made, snapshot.topology.revision
+            if faults := reference_faults(Known(snapshot.topology), [made.rollout], {}):
+                raise Invalid(faults)
             new, key = made.rollout, key_of(Kind.ROLLOUTS, made.rollout.name)
             gone = [each.name for each in over_and_done(rollouts.values(), new.service)]
             gone += [made.replaced.name] if made.replaced else []
@@ -207,22 +209,32 @@ class Advancing:
 
     async def _receive(self, name: str) -> None:
         """Begin what a service's policy on new versions wants."""
-        snapshot = self._state.snapshot
-        view = snapshot.views.get(name)
-        if view is None:
-            return
         own = self._lines.by_service.get(name, ())
-        asked = (view.service, view.versions, own)
-        if self._asked.get(name) == asked:
+        view = self._state.snapshot.views.get(name)
+        asked = view and (view.service, view.versions, own)
+        if view is None or self._asked.get(name) == asked:
             return
         wanted = due(view.service, own, view.versions)
         if wanted is None:
             self._asked[name] = asked
             return
-        now = time.time()
-        stamped = replace(wanted, author=_WHO, began_unix_s=now, changed_unix_s=now)
+        what = f"rollout {wanted.name} {wanted.phase}: {wanted.reason}"
         try:
-            await self.begin(lambda _: stamped, Author(_WHO, f"rollout {stamped.name} begun"))
+            await self.begin(partial(_due, name), Author(_WHO, what))
+        except Invalid as error:
+            self._asked[name] = asked
+            log.warning("rollout not begun: service=%s %s", name, error)
         except Refused as error:
             # Another core, or somebody by hand, was first.
             log.info("rollout not begun: service=%s %s", name, error)
+
+
+def _due(name: str, snapshot: Snapshot) -> Rollout:
+    """The rollout that a service's policy wants; Refused if that is none any more."""
+    view = snapshot.views.get(name)
+    rollouts = snapshot.topology.rollouts.values()
+    wanted = due(view.service, rollouts, view.versions) if view else None
+    if wanted is None:
+        raise Refused("no rollout is due any more")
+    now = time.time()
+    return replace(wanted, author=_WHO, began_unix_s=now, changed_unix_s=now)

@@ -23,6 +23,7 @@ from meshd.v1 import (
     registry_pb2,
     registry_pb2_grpc,
     resolver_pb2_grpc,
+    rollout_pb2_grpc,
     topology_pb2,
     topology_pb2_grpc,
 )
@@ -46,6 +47,7 @@ class Core:
         self.topology = topology_pb2_grpc.TopologyStub(self.channel)
         self.resolver = resolver_pb2_grpc.ResolverStub(self.channel)
         self.registry = registry_pb2_grpc.RegistryStub(self.channel)
+        self.rollouts = rollout_pb2_grpc.RolloutsStub(self.channel)
 
     async def apply(self, document: str = DOCUMENT, **more: Any) -> Any:
         request = topology_pb2.ApplyRequest(document=document, author="test", **more)
@@ -129,7 +131,13 @@ async def core(path: Path, hold_down_s: float = 30.0) -> AsyncIterator[Core]:
     server = await start_server([address], store, state, pump)
     work = [
         asyncio.create_task(each)
-        for each in (store.run(), pump.run_store(), pump.run_signals(), pump.run_ticks())
+        for each in (
+            store.run(),
+            pump.run_store(),
+            pump.run_signals(),
+            pump.run_ticks(),
+            server.rollouts.advancing.run(),
+        )
     ]
     channel = grpc.aio.insecure_channel(address)
     made = Core(store, state, pump, address, server, channel)

@@ -187,6 +187,7 @@ async def start(
         pump.run_store(),
         pump.run_signals(),
         pump.run_ticks(),
+        server.rollouts.advancing.run(),
         members.run(),
         exchange.run(),
     ]
