@@ -1,9 +1,11 @@
 """Rollouts and experiments as protobuf messages; what is wrong in one is Invalid."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from typing import TypeVar
 
-from meshd.core.errors import Invalid
+from meshd.core.errors import Fault, Invalid
 from meshd.core.gates import Gate
 from meshd.core.release import (
     Course,
@@ -19,6 +21,8 @@ from meshd.core.selector import Version, parse_selector
 from meshd.v1 import records_pb2 as pb
 
 E = TypeVar("E", bound=StrEnum)
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 def chosen(kind: type[E], text: str, usual: E) -> E:
@@ -42,9 +46,17 @@ def course_to_message(course: Course) -> pb.Course:
 
 
 def course_from_message(message: pb.Course, usual: Course) -> Course:
-    """A course; what is empty in it is as usual. The gate `none` stands for no gate at all."""
-    steps = tuple(Step(step.percent, step.hold_s) for step in message.steps)
-    gates = tuple(Gate.parse(text) for text in message.gates if text != "none")
+    """A course; what is empty in it is as usual. The gate `none` stands for no gate at all.
+
+    Invalid lists every step and gate that is none.
+    """
+    faults: list[Fault] = []
+    steps = tuple(_each(faults, "steps", message.steps, lambda s: Step(s.percent, s.hold_s)))
+    gates = tuple(
+        _each(faults, "gates", [text for text in message.gates if text != "none"], Gate.parse)
+    )
+    if faults:
+        raise Invalid(faults)
     return Course(
         steps or usual.steps,
         gates if message.gates else usual.gates,
@@ -52,6 +64,17 @@ def course_from_message(message: pb.Course, usual: Course) -> Course:
         message.min_reporters or usual.min_reporters,
         chosen(OnMissing, message.on_gate_missing, usual.on_gate_missing),
     )
+
+
+def _each(
+    faults: list[Fault], where: str, parts: Iterable[P], make: Callable[[P], T]
+) -> Iterator[T]:
+    """What can be made of parts; the faults of the others are added."""
+    for part in parts:
+        try:
+            yield make(part)
+        except Invalid as error:
+            faults.extend(replace(f, where=f"{where}.{f.where}".strip(".")) for f in error.faults)
 
 
 def scope_to_message(scope: Scope) -> pb.Scope:

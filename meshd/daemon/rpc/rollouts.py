@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from meshd.core import rollout as machine
 from meshd.core.errors import Fault, Invalid, NotFound, Refused
@@ -27,6 +27,8 @@ from meshd.wire.release_messages import (
     rollout_to_message,
     scope_from_message,
 )
+
+T = TypeVar("T")
 
 _MOVES = ("pause", "resume", "promote", "finish", "rollback")
 
@@ -125,27 +127,26 @@ def wanted(snapshot: Snapshot, request: pb.StartRequest, now_unix_s: float) -> R
         raise Refused(
             f"service {service.name} is split by hand ({service.selector}): end that first"
         )
-    faults: list[Fault] = []
+    usual, faults = service.course, list[Fault]()
+    scope = scope_from_message(request.scope)
     to = _part(faults, "to", lambda: Version(request.to), Version("0"))
-    course = _part(
-        faults,
-        "course",
-        lambda: course_from_message(request.course, service.course),
-        service.course,
-    )
-    if faults:
-        raise Invalid(faults)
+    course = _part(faults, "course", lambda: course_from_message(request.course, usual), usual)
     name = request.id or machine.default_id(service.name, to, topology.rollouts.values())
-    rollout = Rollout(
-        name, service.name, to, course, scope_from_message(request.scope),
+    spare = Rollout(
+        service.name, service.name, to, course, scope,
         author=request.author, began_unix_s=now_unix_s, changed_unix_s=now_unix_s,
     )  # fmt: skip
-    if faults := reference_faults(Known(topology), [rollout], {}):
+    made = _part(faults, "", lambda: replace(spare, name=name), spare)
+    faults += [
+        replace(fault, where=fault.where.removeprefix(f"rollouts.{made.name}."))
+        for fault in reference_faults(Known(topology), [made], {})
+    ]
+    if faults:
         raise Invalid(faults)
-    return rollout
+    return made
 
 
-def _part(faults: list[Fault], where: str, make: Callable[[], Any], spare: Any) -> Any:
+def _part(faults: list[Fault], where: str, make: Callable[[], T], spare: T) -> T:
     try:
         return make()
     except Invalid as error:
