@@ -18,6 +18,8 @@ class Arms:
         # (experiment, arm) -> calls that ended well, and badly.
         self.ok: Counter[tuple[str, str]] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
+        # The buckets (histogram.py) of those that were replied to.
+        self.latency: dict[tuple[str, str], Counter[int]] = {}
 
     def note(self, snapshot: Snapshot, service: str, host: str, outcome: Outcome) -> None:
         """Note what a host saw of an instance of a service."""
@@ -36,3 +38,4 @@ class Arms:
             return
         self.ok[arm] += outcome.attempts - outcome.failed
         self.failed[arm] += outcome.failed
+        self.latency.setdefault(arm, Counter()).update(outcome.latency)

@@ -122,7 +122,7 @@ async def run(settings: CoreSettings) -> None:
             CoreCollector(state, pump, pump.reach, lambda: server.registry.streams),
             ExchangeCollector(exchange, pump.reports),
             prober.metrics,
-            RolloutCollector(state, server.rollouts.advancing, pump.reports.arms),
+            RolloutCollector(state, server.rollouts.advancing, pump.reports),
             *of_store,
         ]
         where = (host.strip("[]"), int(port))
