@@ -82,6 +82,8 @@ class Advancing:
         try:
             for rollout in mine.values():
                 await self._advance(rollout.name, now)
+                # Judging takes milliseconds, where many hosts report.
+                await asyncio.sleep(0)
             for service in self._lines.receiving:
                 if self._decides(service):
                     await self._receive(service)

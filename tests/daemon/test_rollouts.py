@@ -349,6 +349,36 @@ async def test_cores_that_all_believe_to_decide_make_no_step_twice(
         assert await audit(cores.running[0]) == ["rollout api begun", *wanted, DONE]
 
 
+async def test_cores_that_all_believe_to_decide_begin_one_for_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "_TICK_S", 0.02)
+    more = POLICY.format("canary")
+    async with several(tmp_path) as cores:
+        for wire in cores.wires.values():
+            wire.cut()
+        await until(
+            "each is alone",
+            lambda: all(each.pump.observed.duties.able == (each.name,) for each in cores),
+        )
+        first = cores.running[0]
+        await first.apply(document(versions=["1.2.0"], more=more))
+        await until("a baseline", lambda: len(first.state.snapshot.topology.rollouts) == 1)
+        await first.apply(document(more=more))
+        await until("they end", lambda: all(_are_done(each, 2) for each in cores))
+        begun = {each.to.text: each for each in _rollouts(first)}
+        assert {to: each.order for to, each in begun.items()} == {"1.2.0": 1, "1.3.0": 2}
+
+
+def _rollouts(made: Core) -> Sequence[Rollout]:
+    return [*made.state.snapshot.topology.rollouts.values()]
+
+
+def _are_done(made: Core, count: int) -> bool:
+    found = _rollouts(made)
+    return len(found) == count and all(each.phase is Phase.DONE for each in found)
+
+
 def _is_done(made: Core) -> bool:
     rollout = made.state.snapshot.topology.rollouts.get("r")
     return rollout is not None and rollout.phase is Phase.DONE
