@@ -6,6 +6,7 @@ from typing import Any
 
 from meshd.cli.output import make_table
 from meshd.core.release import Phase, Rollout
+from meshd.core.rollout import is_settled
 from meshd.v1 import records_pb2 as pb
 from meshd.v1 import rollout_pb2
 from meshd.v1.topology_pb2 import Flow
@@ -45,7 +46,7 @@ def news(before: Rollout | None, after: Rollout) -> Iterator[str]:
         yield "figures"
     if after.phase is not before.phase:
         names = {Phase.RUNNING: "resumed" if before.phase is Phase.PAUSED else "began"}
-        yield names.get(after.phase, str(after.phase))
+        yield "settled" if is_settled(after) else names.get(after.phase, str(after.phase))
     elif after.step != before.step:
         yield "step"
 

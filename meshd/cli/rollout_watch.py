@@ -14,6 +14,7 @@ import grpc
 from meshd.cli.connect import REFUSED, UNREACHABLE, Server, fail, fail_with
 from meshd.cli.rollout_text import at_step, line, news, share, span, told
 from meshd.core.release import Phase
+from meshd.core.rollout import is_settled
 from meshd.v1 import records_pb2 as pb
 from meshd.v1 import rollout_pb2, rollout_pb2_grpc
 from meshd.wire.release_messages import rollout_from_message
@@ -79,9 +80,12 @@ class Watching:
         self.seen = message
 
     @property
-    def phase(self) -> Phase | None:
-        """Where it stands, as far as it was seen."""
-        return Phase(self.seen.phase or Phase.RUNNING) if self.seen is not None else None
+    def has_ended(self) -> bool:
+        """True if nothing more comes by itself."""
+        if self.seen is None:
+            return False
+        rollout = rollout_from_message(self.seen)
+        return rollout.phase.is_over or is_settled(rollout)
 
     @property
     def left_s(self) -> float:
@@ -97,22 +101,25 @@ class Watching:
 
 
 def end_with(watching: Watching) -> None:
-    """Wait for its end; the program ends as it does: 0 done, 1 rolled back or too late."""
+    """Wait for its end; the program ends as it does: 1 rolled back or too late.
+
+    0: it is done, or all in a scope that is not everybody have it.
+    """
     try:
         _wait(watching)
     except KeyboardInterrupt:
         fail([f"interrupted: the rollout goes on; {watching.where()}"])
-    if watching.phase is not Phase.DONE:
+    if watching.seen is not None and watching.seen.phase == Phase.ROLLED_BACK:
         sys.exit(REFUSED)
 
 
 def _wait(watching: Watching) -> None:
     silence, pause_s = _Silence(), _PAUSE_S[0]
-    while not (watching.phase and watching.phase.is_over):
+    while not watching.has_ended:
         if watching.left_s <= 0:
             _too_late(watching)
         heard = _ask(watching, silence)
-        if watching.phase and watching.phase.is_over:
+        if watching.has_ended:
             return
         pause_s = _PAUSE_S[0] if heard else min(2 * pause_s, _PAUSE_S[1])
         time.sleep(max(0.0, min(pause_s, watching.left_s)))
@@ -129,6 +136,8 @@ def _ask(watching: Watching, silence: _Silence) -> bool:
                     watching.say("reached", watching.seen, f"a core is there again: {address}")
                 heard, silence.lost, silence.unknown = True, float("inf"), float("inf")
                 watching.take(reply.rollout, reply.revision)
+                if watching.has_ended:
+                    break
         except grpc.RpcError as error:
             if not heard:
                 _judge(watching, silence, address, error)

@@ -18,6 +18,7 @@ from meshd.core.selector import Version
 # Finished rollouts of a service that are kept.
 KEPT = 20
 _LONGEST_REASON = 1000
+_BY_HAND = "paused: "
 
 
 def of_service(rollouts: Iterable[Rollout], service: str) -> Sequence[Rollout]:
@@ -59,6 +60,18 @@ def _on(rollout: Rollout, elapsed_s: float) -> Rollout:
         return _next(rollout, "all gates hold")
     said = f"{rollout.scope}: all have it and all gates hold; `promote` brings it to everybody"
     return replace(rollout, phase=Phase.PAUSED, held_s=elapsed_s, reason=said)
+
+
+def is_settled(rollout: Rollout) -> bool:
+    """True if all in a scope that is not everybody have it, and it waits for a word."""
+    step = rollout.course.steps[-1]
+    return (
+        rollout.phase is Phase.PAUSED
+        and not rollout.scope.is_all
+        and rollout.step == len(rollout.course.steps) - 1
+        and rollout.held_s >= step.hold_s
+        and not rollout.reason.startswith(_BY_HAND)
+    )
 
 
 def gates_of(rollout: Rollout, evidence: Evidence) -> tuple[Reading, ...]:
@@ -138,7 +151,7 @@ def paused(rollout: Rollout, elapsed_s: float, why: str, now_unix_s: float) -> R
         rollout,
         phase=Phase.PAUSED,
         held_s=elapsed_s,
-        reason=f"paused: {told}",
+        reason=f"{_BY_HAND}{told}",
         changed_unix_s=now_unix_s,
     )
 

@@ -182,3 +182,15 @@ def test_a_purge_command_names_the_name(command: str) -> None:
     with pytest.raises(Invalid, match="purge"):
         read_config(None, {"purge": command})
     assert read_config(None, {"purge": "pdns_control purge {name}$"}).purge
+
+
+def test_a_token_is_read_from_a_file_and_long_enough(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    for text, what in ((None, "cannot be read"), ("short\n", "less than 16 characters")):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(Invalid, match=what):
+            read_config(None, {"deploy-token-file": str(file)})
+    file.write_text("0123456789abcdef\n")
+    assert read_config(None, {"deploy-token-file": str(file)}).deploy_token_file == file
+    assert read_config(None, {}).deploy_token_file is None

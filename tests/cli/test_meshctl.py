@@ -35,7 +35,8 @@ def said(meshd: Meshd, *arguments: str) -> Any:
 def test_help_everywhere() -> None:
     from meshd.cli.meshctl import main
 
-    groups = {"": main} | {name: main.commands[name] for name in ("instance", "snapshot")}
+    names = ("instance", "snapshot", "rollout", "experiment")
+    groups = {"": main} | {name: main.commands[name] for name in names}
     for prefix, group in groups.items():
         for name in (*getattr(group, "commands", {}), ""):
             words = [word for word in (prefix, name) if word]

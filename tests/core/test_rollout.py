@@ -241,3 +241,20 @@ def test_steps_that_cannot_be(steps: tuple[float, ...], what: str) -> None:
 def test_scopes_in_words() -> None:
     assert str(Scope()) == "all clients"
     assert str(Scope(("eu",), ("10.0.0.0/8",))) == "pop eu, range 10.0.0.0/8"
+
+
+def test_all_in_a_scope_have_it_and_it_goes_no_further_by_itself() -> None:
+    last = replace(ROLLOUT, scope=Scope(("eu",)), step=2)
+    settled = machine.advanced(last, GOOD, 10, 1)
+    assert settled is not None
+    assert (settled.phase, settled.percent, settled.step) == (Phase.PAUSED, 100, 2)
+    assert machine.is_settled(settled)
+    for other in (
+        last,
+        machine.paused(last, 10, "all have it", 1),
+        replace(settled, held_s=9),
+        replace(settled, step=1),
+        replace(settled, scope=Scope()),
+        machine.promoted(settled, "", 1),
+    ):
+        assert not machine.is_settled(other)
