@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,19 @@ def test_all_answerers_have_it_afterwards(pair: Meshd, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "nothing to do" in done.stdout
     assert "all 2 answerers answer from revision 1" in done.stdout
+
+
+def test_who_only_watches_is_not_waited_for(pair: Meshd, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "meshd.cli.meshctl", "--server", pair.grpc, "watch"]
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert watching.stderr is not None
+    try:
+        assert "watching from revision" in watching.stderr.readline()
+        assert "meshctl watch" in pair.meshctl("nodes").stdout
+        assert len(apply(pair, document(tmp_path, 4))["answerers"]) == 2
+    finally:
+        watching.kill()
+        watching.communicate()
 
 
 def test_who_is_away_is_named(pair: Meshd, tmp_path: Path) -> None:

@@ -470,3 +470,12 @@ def test_a_vote_that_is_not_told_again_is_no_more() -> None:
     assert a.signals()[name].verdict is Verdict.UP, "as far as b says"
     a.hears("b", pb.ExchangeRequest(is_whole=True), 4.0)
     assert a.signals()[name].verdict is Verdict.DOWN
+
+
+def test_of_the_answerers_of_a_core_some_are_remembered() -> None:
+    one, names = Core("a"), [f"dns{n}/0" for n in range(1100)]
+    speaker = one.hearing.admit(pb.ExchangeRequest(store_id="x", node=node("b")), 0.0)
+    said = pb.NodeState(answerers=names, confirmed=dict.fromkeys([*names, "stranger"], 7))
+    one.hearing.take(speaker, pb.ExchangeRequest(state=said), 0.0)
+    held = one.members.states["b"]
+    assert set(held.confirmed) == set(held.answerers) == set(names[:1000])
