@@ -86,8 +86,8 @@ class Hearing:
         state = message.state if message.HasField("state") else None
         if state is not None:
             del state.answerers[_MOST_ANSWERERS:]
-            for name in state.confirmed.keys() - set(state.answerers):
-                del state.confirmed[name]
+            for answerer in state.confirmed.keys() - set(state.answerers):
+                del state.confirmed[answerer]
             is_away = not state.HasField("store_age_s") or state.store_age_s > _STORE_AWAY_S
             cut_off = self._pump.observed.cut_off
             (cut_off.add if is_away else cut_off.discard)(name)

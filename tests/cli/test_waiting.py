@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,20 @@ def test_who_is_away_is_named(pair: Meshd, tmp_path: Path) -> None:
 def test_a_core_that_starts_again_meanwhile(pair: Meshd, tmp_path: Path) -> None:
     """Who followed it before is waited for until it follows again."""
     apply(pair, document(tmp_path, 4))
+    command = [sys.executable, "-m", "meshd.cli.meshctl", "--server", pair.grpc, "apply", "--yes"]
+    flags = ["-f", document(tmp_path, 3), "--wait", "--timeout", "60s", "--json"]
     with hung(pair.answerer_pids[1]):
+        waiting = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
+        wait_until("one has it", lambda: 2 in confirmed(pair).values(), 30)
         pair.kill_core()
         wait_until("the core is back", lambda: bool(pair.core_pid))
-        wait_until("one follows again", lambda: len(confirmed(pair)) == 1, 30)
-        apply(pair, document(tmp_path, 4))
-    wait_until("both follow again", lambda: len(confirmed(pair)) == 2, 30)
+        wait_until("one follows again", lambda: list(confirmed(pair).values()) == [2], 30)
+        # The other is not known to this core, but to who waits.
+        time.sleep(1.0)
+        assert waiting.poll() is None
+    said, _ = waiting.communicate(timeout=70)
+    assert waiting.returncode == 0
+    assert json.loads(said)["answerers"] == {"here/0": 2, "here/1": 2}
 
 
 def test_answerers_of_another_core_are_waited_for(
