@@ -60,7 +60,7 @@ def answered(meshd: Meshd) -> set[str]:
 
 def test_what_clients_see_fail_is_answered_no_more(meshd: Meshd) -> None:
     all_four = {f"10.1.0.{n}" for n in range(1, 5)}
-    assert answered(meshd) == all_four
+    wait_until("all are answered", lambda: answered(meshd) == all_four)
     with meshd.channel() as channel:
         calls = report(channel, "api-2")
         wait_until("it is out", lambda: answered(meshd) == all_four - {"10.1.0.2"})
