@@ -75,7 +75,7 @@ def test_show(meshd: Meshd, file: Path) -> None:
     said = json.loads(done(meshd, "snapshot", "show", str(file), "--json"))
     assert said["records"] == {
         "zones": 1, "pops": 2, "ranges": 5, "services": 1, "instances": 6, "overrides": 1,
-        "presence": 1,
+        "presence": 1, "rollouts": 0, "experiments": 0,
     }  # fmt: skip
     assert said["registered"] == 1
     # No core is asked.
